@@ -1,0 +1,74 @@
+import type { Channel, PayWay } from '../domain/order.js'
+import type { GatewayAccount, Trade } from '../domain/trade.js'
+
+/** The trade to ask about. */
+export type TradeRef = Readonly<{
+  outTradeNo: string
+  /** The gateway's transaction number where it is known; else null. */
+  gatewayOrderNo: string | null
+  payWay: PayWay
+}>
+
+/** Who waits for the answer. An operator goes before a merchant, a merchant before the sweeper. */
+export type CallPriority = 'operator' | 'merchant' | 'sweeper'
+
+export type CallOptions = Readonly<{ priority: CallPriority; traceId: string }>
+
+/**
+ * One exchange with a gateway, masked: no key, Authorization, signature, and no openid or buyer id in full.
+ * `status` is null where no answer came.
+ */
+export type Exchange = Readonly<{
+  method: 'GET' | 'POST'
+  host: string
+  path: string
+  status: number | null
+  durationMs: number
+  /** The masked answer, or what went wrong; at most 4 KiB. */
+  body: string
+}>
+
+/**
+ * What an unknown outcome asks of its owner. `retry`: ask again soon. `back_off`: the gateway asked us to slow down.
+ * `alert`: configuration or bug, a human must act. `untrusted`: an answer came and its signature did not verify.
+ */
+export type UnknownDuty = 'retry' | 'back_off' | 'alert' | 'untrusted'
+
+/** We do not know. Nothing may change because of it. `message` is for the caller (the gateway's own, or a plain one). */
+export type GatewayUnknown = Readonly<{
+  kind: 'unknown'
+  duty: UnknownDuty
+  /** A short stable word for metrics and records: `timeout`, `bad_signature`, `rate_limited`, `breaker_open` … */
+  reason: string
+  message: string
+  exchanges: readonly Exchange[]
+}>
+
+export type QueryOutcome = Readonly<{ kind: 'trade'; trade: Trade; exchanges: readonly Exchange[] }> | GatewayUnknown
+
+/**
+ * `accepted`: the gateway said, verifiably, that it closed (or reversed) the trade. It is no proof: ask again.
+ * `refused`: it said, verifiably, that it did not (already paid, too early, no such trade …): ask again too.
+ */
+export type CloseOutcome =
+  | Readonly<{ kind: 'accepted'; exchanges: readonly Exchange[] }>
+  | Readonly<{ kind: 'refused'; reason: string; message: string; exchanges: readonly Exchange[] }>
+  | GatewayUnknown
+
+/**
+ * One payment gateway. Implementations keep these promises (`exerciseGateway` in the tests holds each to them):
+ *
+ * - They never throw for anything the network or the gateway does; every such thing is an outcome.
+ * - They return within `GATEWAY_TIMEOUT_MS` per call, all retries, fail-over and waiting for budget included.
+ * - `kind: 'trade'`, `accepted` and `refused` are only said on the strength of a verified signature.
+ * - They hold no state of an order, and never compare the answer with it: that is the domain's work.
+ */
+export interface Gateway {
+  readonly channel: Channel
+  readonly account: GatewayAccount
+  /** WeChat refuses to close a trade younger than this (5 minutes); 0 where there is no such rule. Seconds. */
+  readonly closeNotBeforeAgeS: number
+  queryOrder(ref: TradeRef, options: CallOptions): Promise<QueryOutcome>
+  /** Closes the trade, or reverses it where `ref.payWay` is `bar_code`. Never repeats itself: only a query may follow. */
+  closeOrder(ref: TradeRef, options: CallOptions): Promise<CloseOutcome>
+}

@@ -1,0 +1,15 @@
+import { defineConfig } from 'vitest/config'
+
+export default defineConfig({
+  test: {
+    include: ['test/{unit,property,contract,integration,e2e}/**/*.test.ts'],
+    exclude: ['test/**/*.long.test.ts'],
+    globalSetup: ['test/support/global-setup.ts'],
+    // Bounds on every test; a test that needs longer belongs in test:long.
+    testTimeout: 30_000,
+    hookTimeout: 60_000,
+    pool: 'forks',
+    maxWorkers: 2,
+    coverage: { provider: 'v8', include: ['src/**'], exclude: ['src/generated/**'] },
+  },
+})
