@@ -42,8 +42,6 @@ CREATE TABLE "orders" (
       ('progress', 'success', 'close', 'refunding', 'partial_refund', 'refunded', 'fail')),
     CONSTRAINT "orders_pay_way_known" CHECK ("pay_way" IN
       ('normal', 'wap', 'app', 'web', 'qr_code', 'bar_code', 'jsapi')),
-    -- A paid order knows when it was paid; nothing may be marked paid without it.
-    CONSTRAINT "orders_success_has_pay_time" CHECK ("status" <> 'success' OR "pay_time" IS NOT NULL),
     -- A lease is a token and its end, or neither.
     CONSTRAINT "orders_lease_whole" CHECK (("lease_token" IS NULL) = ("lease_expires_at" IS NULL))
 )

@@ -1,0 +1,154 @@
+import { readFileSync } from 'node:fs'
+
+import { z } from 'zod'
+
+import { SIGN_TYPES } from './domain/sign.js'
+
+/** What one process does. Any number of processes may do the same at once; PostgreSQL shares the work out. */
+export const ROLES = ['api', 'sweeper', 'courier'] as const
+export type Role = (typeof ROLES)[number]
+
+const list = (text: string): string[] =>
+  text
+    .split(',')
+    .map((part) => part.trim())
+    .filter((part) => part !== '')
+
+const text = z.string().optional()
+/** Key material: PEM or bare base64, in a file or in the variable itself, where `\n` may stand for a line end. */
+const pem = z
+  .string()
+  .transform((value) => value.replaceAll('\\n', '\n'))
+  .optional()
+const flag = (fallback: boolean) =>
+  z
+    .enum(['true', 'false', '1', '0'], 'must be true or false')
+    .transform((value) => value === 'true' || value === '1')
+    .default(fallback)
+const whole = (fallback: number, min: number, max: number) => {
+  const range = `must be a whole number from ${min} to ${max}`
+  return z
+    .string()
+    .regex(/^\d{1,15}$/, range)
+    .transform(Number)
+    .refine((value) => value >= min && value <= max, range)
+    .default(fallback)
+}
+const httpUrl = z
+  .string()
+  .refine((value) => /^https?:$/.test(URL.parse(value)?.protocol ?? ''), 'must be an http or https URL')
+
+/** Every setting, with its default. The README's table is made from `SETTINGS_TABLE`. */
+const SETTINGS = {
+  HOST: z.string().default('0.0.0.0'),
+  PORT: whole(9000, 0, 65_535),
+  DATABASE_URL: text,
+  DATA_DIR: z.string().default('./.data'),
+  DATABASE_POOL_MAX: whole(20, 1, 500),
+  MIGRATE_ON_START: flag(true),
+  ROLES: z
+    .string()
+    .transform(list)
+    .pipe(z.array(z.enum(ROLES, `must be among ${ROLES.join(', ')}`)).min(1, 'names no role'))
+    .default([...ROLES]),
+  SIGN_TYPE: z.enum(SIGN_TYPES, `must be one of ${SIGN_TYPES.join(', ')}`).default('MD5'),
+  // The secret is taken as it is, blanks included; only the comma separates.
+  SIGN_SECRETS: z
+    .string()
+    .transform((value) => value.split(',').filter((secret) => secret !== ''))
+    .default([]),
+  SIGN_REQUIRED: flag(true),
+  REQ_TIME_WINDOW_S: whole(0, 0, 31_536_000),
+  OPS_TOKENS: z
+    .string()
+    .transform(list)
+    .pipe(z.array(z.string().regex(/^[\w.@-]{1,64}:.{8,}$/, 'must be name:token, the token at least 8 characters')))
+    .transform((pairs) => pairs.map((pair) => ({ name: pair.slice(0, pair.indexOf(':')), token: pair.slice(pair.indexOf(':') + 1) })))
+    .default([]),
+  WECHAT_MCH_ID: text,
+  WECHAT_APP_ID: text,
+  WECHAT_API: z.enum(['v3', 'v2'], 'must be v3 or v2').default('v3'),
+  WECHAT_PRIVATE_KEY: pem,
+  WECHAT_CERT_SERIAL: text,
+  WECHAT_API_V3_KEY: text,
+  WECHAT_PUBLIC_KEY_ID: text,
+  WECHAT_PUBLIC_KEY: pem,
+  WECHAT_API_V2_KEY: text,
+  WECHAT_V2_SIGN_TYPE: z.enum(['HMAC-SHA256', 'MD5'], 'must be HMAC-SHA256 or MD5').default('HMAC-SHA256'),
+  WECHAT_CLIENT_CERT: pem,
+  WECHAT_CLIENT_KEY: pem,
+  WECHAT_SP_MCH_ID: text,
+  WECHAT_BASE_URLS: z
+    .string()
+    .transform(list)
+    .pipe(z.array(httpUrl).min(1, 'names no host').max(4, 'names more than 4 hosts'))
+    .default(['https://api.mch.weixin.qq.com', 'https://api2.mch.weixin.qq.com']),
+  ALIPAY_APP_ID: text,
+  ALIPAY_PRIVATE_KEY: pem,
+  ALIPAY_PUBLIC_KEY: pem,
+  ALIPAY_APP_CERT: pem,
+  ALIPAY_CERT: pem,
+  ALIPAY_ROOT_CERT: pem,
+  ALIPAY_GATEWAY_URL: httpUrl.default('https://openapi.alipay.com/gateway.do'),
+  GATEWAY_TIMEOUT_MS: whole(8000, 100, 60_000),
+  GATEWAY_RATE_PER_S: whole(100, 1, 10_000),
+  GATEWAY_CONCURRENCY: whole(64, 1, 1000),
+  NOT_FOUND_GRACE_S: whole(120, 0, 86_400),
+  LATE_PAYMENT: z.enum(['settle', 'hold'], 'must be settle or hold').default('settle'),
+  NOTICE_ALLOW_HOSTS: z.string().transform(list).default([]),
+  LOG_LEVEL: z
+    .enum(['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'], 'is not a log level')
+    .default('info'),
+  NODE_ENV: text,
+} as const
+
+const SCHEMA = z.object(SETTINGS).superRefine((settings, context) => {
+  const complain = (name: string, message: string) => context.addIssue({ code: 'custom', path: [name], message })
+  if (settings.SIGN_REQUIRED && settings.SIGN_SECRETS.length === 0) {
+    complain('SIGN_SECRETS', 'is missing: the secret that merchants sign with (or set SIGN_REQUIRED=false)')
+  }
+  if (settings.NODE_ENV === 'production' && settings.DATABASE_URL === undefined) {
+    complain('DATABASE_URL', 'is required in production')
+  }
+  if ((settings.WECHAT_MCH_ID === undefined) !== (settings.WECHAT_APP_ID === undefined)) {
+    complain(settings.WECHAT_MCH_ID === undefined ? 'WECHAT_MCH_ID' : 'WECHAT_APP_ID', 'is missing beside its pair')
+  }
+})
+
+export type Config = Readonly<z.output<typeof SCHEMA>>
+export type SettingName = keyof typeof SETTINGS
+export const SETTING_NAMES = Object.keys(SETTINGS) as SettingName[]
+
+/** The start was refused: one line per setting that is missing or wrong. */
+export class ConfigError extends Error {
+  readonly lines: readonly string[]
+  constructor(lines: readonly string[]) {
+    super(`Invalid settings:\n${lines.map((line) => `  ${line}`).join('\n')}`)
+    this.lines = lines
+  }
+}
+
+/**
+ * The settings, checked and frozen. The only reader of the environment. `NAME_FILE` names a file that holds NAME's value
+ * (one final line end is not part of it); an empty value counts as unset.
+ */
+export function loadConfig(environment: Readonly<Record<string, string | undefined>>): Config {
+  const given: Record<string, string> = {}
+  const problems: string[] = []
+  for (const name of SETTING_NAMES) {
+    const value = environment[name]
+    const file = environment[`${name}_FILE`]
+    if (value !== undefined && value !== '') given[name] = value
+    else if (file !== undefined && file !== '') {
+      try {
+        given[name] = readFileSync(file, 'utf8').replace(/\r?\n$/, '')
+      } catch (error) {
+        problems.push(`${name}_FILE cannot be read: ${error instanceof Error ? error.message : String(error)}`)
+      }
+    }
+  }
+  const parsed = SCHEMA.safeParse(given)
+  if (parsed.success && problems.length === 0) return Object.freeze(parsed.data)
+  const issues = parsed.error?.issues.map((issue) => `${issue.path[0] as string} ${issue.message}`) ?? []
+  throw new ConfigError([...problems, ...new Set(issues)])
+}

@@ -1,0 +1,58 @@
+import type { OrderStatus } from './order.js'
+import type { TradeState } from './trade.js'
+
+/** When a live order is asked for, in seconds after its creation: both gateways recommend this rising distance. */
+const AFTER_CREATION_S = [5, 30, 60, 180, 300, 600, 1800] as const
+
+/** Past that, and past expiry, while its state stays open. Seconds. */
+const OPEN_EVERY_S = 1800
+
+/** An order closed before Alipay had a trade is asked for again, seconds after its close: the buyer may scan an old code. */
+const LATE_WATCH_S = [300, 3600, 86_400] as const
+
+/** After failures: 30 s doubling up to half an hour; a row that only a human can mend is parked up to a day. Seconds. */
+const FAILURE_FIRST_S = 30
+const UNKNOWN_MAX_S = 1800
+const PARKED_MAX_S = 86_400
+
+/** The 16 sends of a notice: the distance to the next one, in seconds (CONTRACT: 24 h 4 min in all). */
+export const NOTICE_DELAYS_S = [
+  15, 15, 30, 180, 600, 1200, 1800, 1800, 1800, 3600, 10_800, 10_800, 10_800, 21_600, 21_600,
+] as const
+
+export type SyncedOrder = Readonly<{
+  /** As it is after the sync. */
+  status: OrderStatus
+  trade: TradeState
+  ageS: number
+  /** Until expiry; negative where it is past. */
+  expiresInS: number
+  /** Since it was closed here; null where it is not closed, 0 where this sync closed it. */
+  closedForS: number | null
+}>
+
+/** Seconds until the next sync of an order whose state was learned; null where it is at rest. */
+export function nextSyncDelayS(order: SyncedOrder): number | null {
+  if (order.status === 'close') return order.trade === 'not_found_yet' ? nextLateWatchS(order.closedForS ?? 0) : null
+  if (order.status !== 'progress' && order.status !== 'fail') return null
+  const step = AFTER_CREATION_S.find((at) => at > order.ageS)
+  const next = step === undefined ? OPEN_EVERY_S : step - order.ageS
+  // Expiry is a due time of its own, so that an order is closed when its time is over and not half an hour later.
+  return order.expiresInS > 0 ? Math.min(next, order.expiresInS) : next
+}
+
+function nextLateWatchS(closedForS: number): number | null {
+  const step = LATE_WATCH_S.find((at) => at > closedForS)
+  return step === undefined ? null : step - closedForS
+}
+
+/** Seconds until the next try after `failures` failures in a row (1 for the first). `parked`: only a human can mend it. */
+export function retryDelayS(failures: number, cause: 'unknown' | 'parked'): number {
+  const max = cause === 'unknown' ? UNKNOWN_MAX_S : PARKED_MAX_S
+  return Math.min(max, FAILURE_FIRST_S * 2 ** Math.min(Math.max(failures - 1, 0), 16))
+}
+
+/** Seconds until a notice's next send after `attempts` sends; null where the last one is done. */
+export function nextNoticeDelayS(attempts: number): number | null {
+  return NOTICE_DELAYS_S[attempts - 1] ?? null
+}

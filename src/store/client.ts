@@ -1,0 +1,46 @@
+import { PrismaPg } from '@prisma/adapter-pg'
+import pg from 'pg'
+
+import { PrismaClient } from '../generated/prisma/client.js'
+
+/** Bounds of every statement, in milliseconds. A half-open connection is given up by the client itself. */
+const CONNECT_MS_MAX = 3_000
+const STATEMENT_MS_MAX = 5_000
+const LOCK_MS_MAX = 3_000
+const CLIENT_MS_MAX = 6_000
+
+/** The longest one statement can keep a caller, connecting included. Milliseconds. */
+export const STATEMENT_WAIT_MS_MAX = CONNECT_MS_MAX + CLIENT_MS_MAX
+
+export type DatabaseOptions = Readonly<{ url: string; connectionsMax: number; onIdleError: (error: Error) => void }>
+
+/**
+ * One pool, two ways in: plain prepared statements for the two of the hot path, Prisma's models for everything else.
+ * It connects lazily; a database that is away makes each call fail within its bounds, and is used again once it is back.
+ */
+export function createDatabase(options: DatabaseOptions) {
+  const pool = new pg.Pool({
+    connectionString: options.url,
+    max: options.connectionsMax,
+    connectionTimeoutMillis: CONNECT_MS_MAX,
+    idleTimeoutMillis: 30_000,
+    query_timeout: CLIENT_MS_MAX,
+    keepAlive: true,
+    keepAliveInitialDelayMillis: 5_000,
+    options: `-c statement_timeout=${STATEMENT_MS_MAX} -c lock_timeout=${LOCK_MS_MAX} -c idle_in_transaction_session_timeout=${STATEMENT_MS_MAX}`,
+    application_name: 'unipay-sync',
+  })
+  // Without a listener, an idle connection that breaks would end the process.
+  pool.on('error', options.onIdleError)
+  const prisma = new PrismaClient({ adapter: new PrismaPg(pool) })
+  return {
+    pool,
+    prisma,
+    async close(): Promise<void> {
+      await prisma.$disconnect()
+      if (!pool.ended) await pool.end()
+    },
+  }
+}
+
+export type Database = ReturnType<typeof createDatabase>

@@ -1,0 +1,308 @@
+import { randomUUID } from 'node:crypto'
+
+import type pg from 'pg'
+
+import type { ExceptionKind, GatewayStatus, RepairWay } from '../domain/decide.js'
+import type { Fen } from '../domain/money.js'
+import type { NoticePayload } from '../domain/notice.js'
+import type { Order, OrderId, OrderStatus, PayWay } from '../domain/order.js'
+
+/** Which order is meant: by its id or by the merchant's number. */
+export type OrderKey = Readonly<{ id: OrderId } | { businessNo: string }>
+
+/** The sole right to sync one order, until it expires by the database's clock. `token` fences every write. */
+export type Lease = Readonly<{
+  token: string
+  order: Order
+  /** The database's time when the lease was taken. */
+  takenAt: Date
+  /** Past its expiry, by the database's clock. */
+  expired: boolean
+  ageS: number
+  expiresInS: number
+  closedForS: number | null
+  /** Failed syncs in a row before this one. */
+  failures: number
+}>
+
+export type LeaseOutcome =
+  | Readonly<{ kind: 'acquired'; lease: Lease }>
+  | Readonly<{ kind: 'busy'; order: Order }>
+  | Readonly<{ kind: 'not_askable'; order: Order }>
+  | Readonly<{ kind: 'not_found' }>
+
+export type SyncSource = 'merchant' | 'sweeper' | 'operator' | 'batch'
+
+/** Everything that one sync leaves behind; written as a whole or not at all. */
+export type SyncCommit = Readonly<{
+  lease: Lease
+  record: Readonly<{
+    traceId: string
+    source: SyncSource
+    actor: string | null
+    clientIp: string | null
+    outcome: 'synced' | 'mismatch' | 'unknown' | 'failed'
+    gatewayStatus: GatewayStatus
+    tradeState: string | null
+    decision: string
+    errorCode: number | null
+    errorMsg: string | null
+    exchanges: readonly unknown[]
+    durationMs: number
+  }>
+  /** The order as it becomes, and how; null where nothing changes. */
+  repair: Readonly<{
+    way: RepairWay
+    status: OrderStatus
+    gatewayOrderNo: string | null
+    payTime: Date | null
+    closeTime: Date | null
+  }> | null
+  notice: Readonly<{ url: string; payload: NoticePayload; traceparent: string | null }> | null
+  exception: Readonly<{
+    kind: ExceptionKind
+    atRiskFen: Fen
+    /** What makes it the same finding: one that was resolved is not opened again. */
+    fingerprint: string
+    evidence: Readonly<Record<string, unknown>>
+  }> | null
+  /** Until the next sync; null where the order is at rest. */
+  nextSyncDelayS: number | null
+  failures: number
+}>
+
+export type CommitOutcome =
+  | Readonly<{ kind: 'committed'; syncId: string; repairNo: string | null; exceptionOpened: boolean }>
+  | Readonly<{ kind: 'lease_lost' }>
+
+const ORDER_COLUMNS = `id, business_no, title, channel, pay_way, amount_fen, currency, status, out_trade_no,
+  gateway_order_no, created_at, expires_at, pay_time, close_time, notify_url, attach, version, sync_failures`
+
+const leaseSql = (key: 'id' | 'business_no') => `
+WITH leased AS (
+  UPDATE orders SET lease_token = $2, lease_expires_at = clock_timestamp() + $3::int * interval '1 millisecond'
+  WHERE ${key} = $1 AND channel = ANY($4::text[])
+    AND (lease_token IS NULL OR lease_expires_at <= clock_timestamp())
+  RETURNING ${ORDER_COLUMNS}, lease_expires_at
+), seen AS (
+  -- The leased row is the current one; the plain read beside it may be older, so it serves only where there is no lease.
+  SELECT ${ORDER_COLUMNS}, true AS acquired, true AS askable FROM leased
+  UNION ALL
+  SELECT ${ORDER_COLUMNS}, false, channel = ANY($4::text[]) FROM orders
+  WHERE ${key} = $1 AND NOT EXISTS (SELECT 1 FROM leased)
+)
+SELECT seen.*, t.now AS taken_at, expires_at <= t.now AS expired,
+  extract(epoch FROM t.now - created_at)::float8 AS age_s,
+  extract(epoch FROM expires_at - t.now)::float8 AS expires_in_s,
+  extract(epoch FROM t.now - close_time)::float8 AS closed_for_s
+FROM seen, (SELECT clock_timestamp() AS now) AS t`
+
+const LEASE_BY_ID = { name: 'lease_by_id', text: leaseSql('id') }
+const LEASE_BY_BUSINESS_NO = { name: 'lease_by_business_no', text: leaseSql('business_no') }
+
+const COMMIT_SYNC = {
+  name: 'commit_sync',
+  text: `
+WITH guard AS (
+  UPDATE orders SET status = $4, gateway_order_no = $5, pay_time = $6, close_time = $7,
+    version = version + CASE WHEN $8::text IS NULL THEN 0 ELSE 1 END,
+    next_sync_at = clock_timestamp() + $9::float8 * interval '1 second', sync_failures = $10,
+    lease_token = NULL, lease_expires_at = NULL
+  WHERE id = $1 AND lease_token = $2 AND version = $3
+  RETURNING id, amount_fen
+), numbered AS MATERIALIZED (
+  SELECT id, amount_fen, CASE WHEN $8::text IS NOT NULL THEN next_repair_no() END AS repair_no FROM guard
+), sync AS (
+  INSERT INTO sync_records (order_id, trace_id, source, actor, client_ip, outcome, gateway_status, trade_state, decision,
+    repair_no, error_code, error_msg, exchanges, duration_ms)
+  SELECT id, $11, $12, $13, $14, $15, $16, $17, $18, repair_no, $19, $20, $21::jsonb, $22 FROM numbered
+  RETURNING id, order_id, repair_no
+), repair AS (
+  INSERT INTO repair_records (repair_no, order_id, sync_id, way, gateway_status, status_before, status_after, amount_fen, actor)
+  SELECT sync.repair_no, sync.order_id, sync.id, $8, $16, $23, $4, numbered.amount_fen, $13
+  FROM sync, numbered WHERE sync.repair_no IS NOT NULL
+  RETURNING repair_no, order_id
+), notice AS (
+  INSERT INTO notices (order_id, repair_no, trace_id, traceparent, url, payload)
+  SELECT order_id, repair_no, $11, $24, $25, $26::jsonb FROM repair WHERE $25::text IS NOT NULL
+), opened AS (
+  INSERT INTO sync_exceptions AS e (order_id, sync_id, kind, at_risk_fen, fingerprint, evidence)
+  SELECT order_id, id, $27, $28, $29, $30::jsonb FROM sync
+  WHERE $27::text IS NOT NULL AND NOT EXISTS (SELECT 1 FROM sync_exceptions r
+    WHERE r.order_id = $1 AND r.kind = $27 AND r.fingerprint = $29 AND r.state = 'resolved')
+  ON CONFLICT (order_id, kind) WHERE state = 'open'
+    DO UPDATE SET last_seen_at = clock_timestamp(), seen_count = e.seen_count + 1
+  RETURNING seen_count
+)
+SELECT sync.id AS sync_id, sync.repair_no, coalesce((SELECT seen_count = 1 FROM opened), false) AS exception_opened FROM sync`,
+}
+
+const FIND_COMMITTED = {
+  name: 'find_committed',
+  text: `SELECT id AS sync_id, repair_no, false AS exception_opened FROM sync_records
+    WHERE order_id = $1 AND trace_id = $2 ORDER BY id DESC LIMIT 1`,
+}
+
+type OrderRow = {
+  id: string
+  business_no: string
+  title: string | null
+  channel: string | null
+  pay_way: PayWay
+  amount_fen: string
+  currency: string
+  status: OrderStatus
+  out_trade_no: string
+  gateway_order_no: string | null
+  created_at: Date
+  expires_at: Date
+  pay_time: Date | null
+  close_time: Date | null
+  notify_url: string | null
+  attach: string | null
+  version: number
+  sync_failures: number
+}
+type LeaseRow = OrderRow & {
+  acquired: boolean
+  askable: boolean
+  taken_at: Date
+  expired: boolean
+  age_s: number
+  expires_in_s: number
+  closed_for_s: number | null
+}
+type CommitRow = { sync_id: string; repair_no: string | null; exception_opened: boolean }
+
+/** The order rows: the two statements of every sync. */
+export function createOrders(pool: pg.Pool, options: Readonly<{ leaseMs: number; channels: readonly string[] }>) {
+  /**
+   * Takes the order's lease and reads the row, in one statement. `busy`: someone else holds it. `not_askable`: the order
+   * has no channel, or one that is not configured here; no lease is taken then.
+   */
+  async function acquireLease(key: OrderKey): Promise<LeaseOutcome> {
+    const token = randomUUID()
+    const statement = 'id' in key ? LEASE_BY_ID : LEASE_BY_BUSINESS_NO
+    const value = 'id' in key ? key.id.toString() : key.businessNo
+    const { rows } = await pool.query<LeaseRow>({ ...statement, values: [value, token, options.leaseMs, options.channels] })
+    const row = rows[0]
+    if (row === undefined) return { kind: 'not_found' }
+    const order = orderOf(row)
+    if (!row.askable) return { kind: 'not_askable', order }
+    if (!row.acquired) return { kind: 'busy', order }
+    return {
+      kind: 'acquired',
+      lease: {
+        token,
+        order,
+        takenAt: row.taken_at,
+        expired: row.expired,
+        ageS: row.age_s,
+        expiresInS: row.expires_in_s,
+        closedForS: row.closed_for_s,
+        failures: row.sync_failures,
+      },
+    }
+  }
+
+  /**
+   * Writes a sync's whole result and releases its lease, in one statement guarded by token and version: no row updated
+   * means the lease was lost and nothing was written. Where the answer to the statement was lost with the connection, the
+   * outcome is read again, never guessed; it throws where it cannot be learned.
+   */
+  async function commitSync(commit: SyncCommit): Promise<CommitOutcome> {
+    const query = { ...COMMIT_SYNC, values: commitValues(commit) }
+    try {
+      const { rows } = await pool.query<CommitRow>(query)
+      return rows[0] === undefined ? { kind: 'lease_lost' } : committed(rows[0])
+    } catch (cause) {
+      if (!isConnectionLoss(cause)) throw cause
+      // One more try on another connection. If the first one did commit, its lease is gone and the guard lets nothing in.
+      const { rows } = await pool.query<CommitRow>(query)
+      const row = rows[0] ?? (await findCommitted(commit))
+      return row === undefined ? { kind: 'lease_lost' } : committed(row)
+    }
+  }
+
+  async function findCommitted(commit: SyncCommit): Promise<CommitRow | undefined> {
+    const values = [commit.lease.order.id.toString(), commit.record.traceId]
+    const { rows } = await pool.query<CommitRow>({ ...FIND_COMMITTED, values })
+    return rows[0]
+  }
+
+  return { acquireLease, commitSync }
+}
+
+export type Orders = ReturnType<typeof createOrders>
+
+function commitValues({ lease, record, repair, notice, exception, nextSyncDelayS, failures }: SyncCommit): unknown[] {
+  const { order } = lease
+  return [
+    order.id.toString(),
+    lease.token,
+    order.version,
+    repair?.status ?? order.status,
+    repair === null ? order.gatewayOrderNo : repair.gatewayOrderNo,
+    repair === null ? order.payTime : repair.payTime,
+    repair === null ? order.closeTime : repair.closeTime,
+    repair?.way ?? null,
+    nextSyncDelayS,
+    failures,
+    record.traceId,
+    record.source,
+    record.actor,
+    record.clientIp,
+    record.outcome,
+    record.gatewayStatus,
+    record.tradeState,
+    record.decision,
+    record.errorCode,
+    record.errorMsg?.slice(0, 500) ?? null,
+    JSON.stringify(record.exchanges),
+    Math.round(record.durationMs),
+    order.status,
+    notice?.traceparent ?? null,
+    notice?.url ?? null,
+    notice === null ? null : JSON.stringify(notice.payload),
+    exception?.kind ?? null,
+    exception?.atRiskFen.toString() ?? null,
+    exception?.fingerprint.slice(0, 200) ?? null,
+    exception === null ? null : JSON.stringify(exception.evidence),
+  ]
+}
+
+function committed(row: CommitRow): CommitOutcome {
+  return { kind: 'committed', syncId: row.sync_id, repairNo: row.repair_no, exceptionOpened: row.exception_opened }
+}
+
+function orderOf(row: OrderRow): Order {
+  return {
+    id: BigInt(row.id) as OrderId,
+    businessNo: row.business_no,
+    title: row.title,
+    channel: row.channel,
+    payWay: row.pay_way,
+    amountFen: BigInt(row.amount_fen) as Fen,
+    currency: row.currency,
+    status: row.status,
+    outTradeNo: row.out_trade_no,
+    gatewayOrderNo: row.gateway_order_no,
+    createdAt: row.created_at,
+    expiresAt: row.expires_at,
+    payTime: row.pay_time,
+    closeTime: row.close_time,
+    notifyUrl: row.notify_url,
+    attach: row.attach,
+    version: row.version,
+  }
+}
+
+/**
+ * True where the statement may or may not have run: the connection broke, or no answer came in time. An error with an
+ * SQLSTATE of another class was answered by the database and did not commit (PostgreSQL, Appendix A: 08 connection,
+ * 57P operator intervention).
+ */
+function isConnectionLoss(error: unknown): boolean {
+  const code = error instanceof Error && 'code' in error ? String(error.code) : ''
+  return !/^[0-9A-Z]{5}$/.test(code) || code.startsWith('08') || code.startsWith('57P')
+}
