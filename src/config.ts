@@ -36,7 +36,7 @@ const whole = (fallback: number, min: number, max: number) => {
 }
 const httpUrl = z
   .string()
-  .refine((value) => /^https?:$/.test(URL.parse(value)?.protocol ?? ''), 'must be an http or https URL')
+  .refine((value) => URL.canParse(value) && /^https?:\/\//i.test(value), 'must be an http or https URL')
 
 /** Every setting, with its default. The README's table is made from `SETTINGS_TABLE`. */
 const SETTINGS = {
@@ -62,8 +62,10 @@ const SETTINGS = {
   OPS_TOKENS: z
     .string()
     .transform(list)
-    .pipe(z.array(z.string().regex(/^[\w.@-]{1,64}:.{8,}$/, 'must be name:token, the token at least 8 characters')))
-    .transform((pairs) => pairs.map((pair) => ({ name: pair.slice(0, pair.indexOf(':')), token: pair.slice(pair.indexOf(':') + 1) })))
+    .pipe(z.array(z.string().regex(/^[\w.@-]{1,64}:.+$/, 'must be name:token')))
+    .transform((pairs) =>
+      pairs.map((pair) => ({ name: pair.slice(0, pair.indexOf(':')), token: pair.slice(pair.indexOf(':') + 1) })),
+    )
     .default([]),
   WECHAT_MCH_ID: text,
   WECHAT_APP_ID: text,

@@ -137,6 +137,11 @@ WITH guard AS (
 SELECT sync.id AS sync_id, sync.repair_no, coalesce((SELECT seen_count = 1 FROM opened), false) AS exception_opened FROM sync`,
 }
 
+const RELEASE_LEASE = {
+  name: 'release_lease',
+  text: 'UPDATE orders SET lease_token = NULL, lease_expires_at = NULL WHERE id = $1 AND lease_token = $2',
+}
+
 const FIND_COMMITTED = {
   name: 'find_committed',
   text: `SELECT id AS sync_id, repair_no, false AS exception_opened FROM sync_records
@@ -181,10 +186,15 @@ export function createOrders(pool: pg.Pool, options: Readonly<{ leaseMs: number;
    * has no channel, or one that is not configured here; no lease is taken then.
    */
   async function acquireLease(key: OrderKey): Promise<LeaseOutcome> {
+    // No order has such a number, and PostgreSQL takes no NUL in a parameter.
+    if ('businessNo' in key && key.businessNo.includes('\0')) return { kind: 'not_found' }
     const token = randomUUID()
     const statement = 'id' in key ? LEASE_BY_ID : LEASE_BY_BUSINESS_NO
     const value = 'id' in key ? key.id.toString() : key.businessNo
-    const { rows } = await pool.query<LeaseRow>({ ...statement, values: [value, token, options.leaseMs, options.channels] })
+    const { rows } = await pool.query<LeaseRow>({
+      ...statement,
+      values: [value, token, options.leaseMs, options.channels],
+    })
     const row = rows[0]
     if (row === undefined) return { kind: 'not_found' }
     const order = orderOf(row)
@@ -230,7 +240,12 @@ export function createOrders(pool: pg.Pool, options: Readonly<{ leaseMs: number;
     return rows[0]
   }
 
-  return { acquireLease, commitSync }
+  /** Gives a lease back without a trace, as a dry run does. A lease that was lost meanwhile is not touched. */
+  async function releaseLease(lease: Lease): Promise<void> {
+    await pool.query({ ...RELEASE_LEASE, values: [lease.order.id.toString(), lease.token] })
+  }
+
+  return { acquireLease, commitSync, releaseLease }
 }
 
 export type Orders = ReturnType<typeof createOrders>
@@ -257,18 +272,27 @@ function commitValues({ lease, record, repair, notice, exception, nextSyncDelayS
     record.tradeState,
     record.decision,
     record.errorCode,
-    record.errorMsg?.slice(0, 500) ?? null,
-    JSON.stringify(record.exchanges),
+    record.errorMsg === null ? null : storableText(record.errorMsg).slice(0, 500),
+    storableJson(record.exchanges),
     Math.round(record.durationMs),
     order.status,
     notice?.traceparent ?? null,
     notice?.url ?? null,
-    notice === null ? null : JSON.stringify(notice.payload),
+    notice === null ? null : storableJson(notice.payload),
     exception?.kind ?? null,
     exception?.atRiskFen.toString() ?? null,
     exception?.fingerprint.slice(0, 200) ?? null,
-    exception === null ? null : JSON.stringify(exception.evidence),
+    exception === null ? null : storableJson(exception.evidence),
   ]
+}
+
+/** PostgreSQL stores no NUL and no half of a surrogate pair; what a gateway sends may hold either. */
+function storableText(text: string): string {
+  return text.replaceAll('\0', '\uFFFD').toWellFormed()
+}
+
+function storableJson(value: unknown): string {
+  return JSON.stringify(value, (_, part: unknown) => (typeof part === 'string' ? storableText(part) : part))
 }
 
 function committed(row: CommitRow): CommitOutcome {

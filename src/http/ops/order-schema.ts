@@ -1,0 +1,180 @@
+import { z } from 'zod'
+
+import { fenFrom } from '../../domain/money.js'
+import { ORDER_STATUSES, type OrderId, orderIdFrom, PAY_WAYS } from '../../domain/order.js'
+import type { Order as OrderRow } from '../../generated/prisma/client.js'
+import type { OrderHistory } from '../../store/records.js'
+import type { NewOrder } from '../../store/registration.js'
+
+/** Text that PostgreSQL can keep: no NUL, no half of a surrogate pair. */
+const storable = (max: number) =>
+  z
+    .string()
+    .max(max)
+    .refine((text) => !text.includes('\0') && text.isWellFormed(), 'must not contain NUL or broken UTF-16')
+const filled = (max: number) => storable(max).min(1)
+const time = z.iso.datetime({ offset: true }).describe('RFC 3339')
+
+/** An order id: a 64-bit integer above zero, as a string (a JSON number would lose digits). */
+export const paymentIdSchema = z
+  .string()
+  .regex(/^\d{1,19}$/, 'must be a string of up to 19 digits')
+  .refine((text) => orderIdFrom(BigInt(text)) !== undefined, 'must be from 1 to 2^63-1')
+
+/** `POST /ops/orders`, and one line of an import. Money in fen. */
+export const newOrderSchema = z.object({
+  paymentId: paymentIdSchema,
+  businessNo: filled(100),
+  title: storable(200).nullish(),
+  channel: z
+    .string()
+    .regex(/^[a-z][a-z0-9_]{0,31}$/, 'must be a channel code such as wechat_pay, or null')
+    .nullable(),
+  payWay: z.enum(PAY_WAYS).default('normal'),
+  amount: z
+    .int()
+    .min(0)
+    .refine((amount) => fenFrom(amount) !== undefined, 'is more than any gateway takes'),
+  currency: z
+    .string()
+    .regex(/^[A-Z]{3}$/, 'must be an ISO 4217 code')
+    .default('CNY'),
+  status: z.enum(ORDER_STATUSES).default('progress'),
+  createTime: time.nullish(),
+  expiredTime: time.nullish(),
+  outTradeNo: filled(64).nullish(),
+  gatewayOrderNo: filled(64).nullish(),
+  payTime: time.nullish(),
+  notifyUrl: storable(500)
+    .refine((url) => URL.canParse(url) && /^https?:\/\//i.test(url), 'must be an http or https URL')
+    .nullish(),
+  attach: storable(500).nullish(),
+})
+
+export function newOrderOf(given: z.output<typeof newOrderSchema>): NewOrder {
+  const date = (text: string | null | undefined) => (text === null || text === undefined ? null : new Date(text))
+  const amountFen = fenFrom(given.amount)
+  if (amountFen === undefined) throw new RangeError('the schema lets no such amount through')
+  return {
+    id: BigInt(given.paymentId) as OrderId,
+    businessNo: given.businessNo,
+    title: given.title ?? null,
+    channel: given.channel,
+    payWay: given.payWay,
+    amountFen,
+    currency: given.currency,
+    status: given.status,
+    outTradeNo: given.outTradeNo ?? given.paymentId,
+    gatewayOrderNo: given.gatewayOrderNo ?? null,
+    createdAt: date(given.createTime),
+    expiresAt: date(given.expiredTime),
+    payTime: date(given.payTime),
+    notifyUrl: given.notifyUrl ?? null,
+    attach: given.attach ?? null,
+  }
+}
+
+/** An order as /ops shows it: ids as strings, money in fen, times RFC 3339. */
+export function orderView(row: OrderRow) {
+  return {
+    paymentId: row.id.toString(),
+    businessNo: row.businessNo,
+    title: row.title,
+    channel: row.channel,
+    payWay: row.payWay,
+    amount: Number(row.amountFen),
+    currency: row.currency,
+    status: row.status,
+    createTime: row.createdAt.toISOString(),
+    expiredTime: row.expiresAt.toISOString(),
+    outTradeNo: row.outTradeNo,
+    gatewayOrderNo: row.gatewayOrderNo,
+    payTime: row.payTime?.toISOString() ?? null,
+    closeTime: row.closeTime?.toISOString() ?? null,
+    notifyUrl: row.notifyUrl,
+    attach: row.attach,
+    nextSyncTime: row.nextSyncAt?.toISOString() ?? null,
+    syncFailures: row.syncFailures,
+  }
+}
+
+/** The order and its whole story, newest first. */
+export function historyView(history: OrderHistory) {
+  return {
+    order: orderView(history),
+    syncs: history.syncs.map((sync) => ({
+      id: sync.id.toString(),
+      traceId: sync.traceId,
+      source: sync.source,
+      actor: sync.actor,
+      clientIp: sync.clientIp,
+      outcome: sync.outcome,
+      gatewayStatus: sync.gatewayStatus,
+      tradeState: sync.tradeState,
+      decision: sync.decision,
+      repairOrderNo: sync.repairNo?.toString() ?? null,
+      errorCode: sync.errorCode,
+      errorMsg: sync.errorMsg,
+      exchanges: sync.exchanges,
+      durationMs: sync.durationMs,
+      createTime: sync.createdAt.toISOString(),
+    })),
+    repairs: history.repairs.map((repair) => ({
+      repairOrderNo: repair.repairNo.toString(),
+      syncId: repair.syncId.toString(),
+      way: repair.way,
+      gatewayStatus: repair.gatewayStatus,
+      statusBefore: repair.statusBefore,
+      statusAfter: repair.statusAfter,
+      amount: Number(repair.amountFen),
+      actor: repair.actor,
+      createTime: repair.createdAt.toISOString(),
+    })),
+    notices: history.notices.map(noticeView),
+    exceptions: history.exceptions.map(exceptionView),
+  }
+}
+
+type NoticeRow = OrderHistory['notices'][number]
+
+export function noticeView(notice: NoticeRow) {
+  return {
+    id: notice.id.toString(),
+    paymentId: notice.orderId.toString(),
+    repairOrderNo: notice.repairNo.toString(),
+    traceId: notice.traceId,
+    url: notice.url,
+    payload: notice.payload,
+    state: notice.state,
+    attempts: notice.attempts,
+    nextAttemptTime: notice.nextAttemptAt?.toISOString() ?? null,
+    createTime: notice.createdAt.toISOString(),
+    deliveredTime: notice.deliveredAt?.toISOString() ?? null,
+    history: notice.history.map((attempt) => ({
+      attempt: attempt.attempt,
+      outcome: attempt.outcome,
+      httpStatus: attempt.httpStatus,
+      excerpt: attempt.excerpt,
+      durationMs: attempt.durationMs,
+      createTime: attempt.createdAt.toISOString(),
+    })),
+  }
+}
+
+export function exceptionView(exception: OrderHistory['exceptions'][number]) {
+  return {
+    id: exception.id.toString(),
+    paymentId: exception.orderId.toString(),
+    syncId: exception.syncId.toString(),
+    kind: exception.kind,
+    state: exception.state,
+    atRisk: Number(exception.atRiskFen),
+    evidence: exception.evidence,
+    seenCount: exception.seenCount,
+    openTime: exception.openedAt.toISOString(),
+    lastSeenTime: exception.lastSeenAt.toISOString(),
+    resolvedTime: exception.resolvedAt?.toISOString() ?? null,
+    resolvedBy: exception.resolvedBy,
+    note: exception.note,
+  }
+}

@@ -1,0 +1,108 @@
+import Fastify, { type FastifyError, type FastifyReply, type FastifyRequest } from 'fastify'
+import { hasZodFastifySchemaValidationErrors, serializerCompiler, validatorCompiler } from 'fastify-type-provider-zod'
+
+import type { Log } from '../log.js'
+import { newTraceId } from '../trace-id.js'
+import { type HealthDeps, registerHealth } from './health.js'
+import { type OpsDeps, registerOps } from './ops/routes.js'
+import { sendProblem } from './problem.js'
+import { errorReply } from './reply.js'
+import { registerSyncPay, type SyncPayDeps } from './sync-pay.js'
+
+export type ServerDeps = Readonly<{
+  log: Log
+  syncPay: SyncPayDeps
+  health: HealthDeps
+  /** Null where no operator's token is set: /ops is not served then. */
+  ops: OpsDeps | null
+}>
+
+/** The merchants' paths, however many slashes the SDK puts before them. */
+const MERCHANT_PATH = /^\/+unipay(?:[/?#]|$)/
+
+/** The HTTP server, not listening yet. Every body, header and wait has its limit here. */
+export function buildServer(deps: ServerDeps) {
+  const app = Fastify({
+    loggerInstance: deps.log,
+    disableRequestLogging: true,
+    genReqId: newTraceId,
+    requestIdLogLabel: 'traceId',
+    requestIdHeader: false,
+    bodyLimit: 1024 * 1024,
+    // A client has 30 s to send its request, and an idle connection is kept for 72 s, longer than usual balancers keep theirs.
+    requestTimeout: 30_000,
+    keepAliveTimeout: 72_000,
+    return503OnClosing: false,
+    routerOptions: { ignoreDuplicateSlashes: true, maxParamLength: 200 },
+    frameworkErrors: (error, request, reply) => {
+      void onError(error, request, reply)
+    },
+  })
+  app.setValidatorCompiler(validatorCompiler)
+  app.setSerializerCompiler(serializerCompiler)
+  app.setErrorHandler(onError)
+  app.setNotFoundHandler(onNotFound)
+  void app.register(
+    (merchant, _options, done) => {
+      registerSyncPay(merchant, deps.syncPay)
+      done()
+    },
+    { prefix: '/unipay' },
+  )
+  const { ops } = deps
+  if (ops !== null) {
+    void app.register(
+      (operator, _options, done) => {
+        registerOps(operator, ops)
+        done()
+      },
+      { prefix: '/ops' },
+    )
+  }
+  void app.register((scope, _options, done) => {
+    registerHealth(scope, deps.health)
+    done()
+  })
+  return app
+}
+
+function onNotFound(request: FastifyRequest, reply: FastifyReply): FastifyReply {
+  if (MERCHANT_PATH.test(request.url)) return sendEnvelope(reply, errorReply('noSuchRoute', request.id))
+  return sendProblem(reply, 404, 'Not Found', `${request.method} ${request.url.slice(0, 200)} is not served here`)
+}
+
+/** The one error handler: what a client did wrong is told; what went wrong here is logged, and told by trace id alone. */
+function onError(error: FastifyError, request: FastifyRequest, reply: FastifyReply): FastifyReply {
+  const status = error.statusCode ?? 500
+  const isMerchant = MERCHANT_PATH.test(request.url)
+  if (status >= 500) request.log.error({ event: 'request_failed', method: request.method, err: error })
+  if (isMerchant) {
+    if (status >= 500) return sendEnvelope(reply, errorReply('unexpected', request.id))
+    if (error.code === 'FST_ERR_BAD_URL' || error.code === 'FST_ERR_MAX_PARAM_LENGTH') {
+      return sendEnvelope(reply, errorReply('noSuchRoute', request.id))
+    }
+    return sendEnvelope(reply, errorReply('unreadable', request.id, UNREADABLE[error.code] ?? '请求无法读取'))
+  }
+  if (status >= 500)
+    return sendProblem(reply, 500, 'Internal Server Error', 'The log has the reason under this traceId.')
+  if (hasZodFastifySchemaValidationErrors(error)) {
+    const errors = error.validation.map(
+      ({ instancePath, message }) => `${instancePath.slice(1).replaceAll('/', '.') || 'body'}: ${message ?? ''}`,
+    )
+    return sendProblem(reply, 400, 'Bad Request', errors[0], errors)
+  }
+  return sendProblem(reply, status, error.name, error.message)
+}
+
+/** What was wrong with a body that never reached its reader. */
+const UNREADABLE: Readonly<Record<string, string>> = {
+  FST_ERR_CTP_INVALID_MEDIA_TYPE: 'Content-Type必须是application/json',
+  FST_ERR_CTP_BODY_TOO_LARGE: '请求体超过64KiB',
+  FST_ERR_CTP_INVALID_CONTENT_LENGTH: 'Content-Length与请求体不符',
+}
+
+function sendEnvelope(reply: FastifyReply, body: string): FastifyReply {
+  return reply.code(200).type('application/json; charset=utf-8').send(body)
+}
+
+export type Server = ReturnType<typeof buildServer>

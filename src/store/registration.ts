@@ -1,0 +1,85 @@
+import type { Fen } from '../domain/money.js'
+import type { OrderId, OrderStatus, PayWay } from '../domain/order.js'
+import type { Order as OrderRow, PrismaClient } from '../generated/prisma/client.js'
+
+/** An order as it is handed to us. Times that were not given are ours to choose and do not count as a difference. */
+export type NewOrder = Readonly<{
+  id: OrderId
+  businessNo: string
+  title: string | null
+  channel: string | null
+  payWay: PayWay
+  amountFen: Fen
+  currency: string
+  status: OrderStatus
+  outTradeNo: string
+  gatewayOrderNo: string | null
+  createdAt: Date | null
+  expiresAt: Date | null
+  payTime: Date | null
+  notifyUrl: string | null
+  attach: string | null
+}>
+
+export type Registration =
+  | Readonly<{ kind: 'created' | 'same'; row: OrderRow }>
+  | Readonly<{ kind: 'conflict'; field: string }>
+
+/** 30 minutes: what both gateways give an order whose expiry is not named. */
+const EXPIRES_AFTER_MS = 30 * 60_000
+
+/** Facts that never change once registered; what a sync changes (status, gateway number, pay time) is not compared. */
+const COMPARED = [
+  'id',
+  'businessNo',
+  'title',
+  'channel',
+  'payWay',
+  'amountFen',
+  'currency',
+  'outTradeNo',
+  'notifyUrl',
+  'attach',
+] as const
+
+/** Registering orders. The same one again is no error; another one under the same id or number is refused. */
+export function createRegistration(
+  prisma: PrismaClient,
+  options: Readonly<{ firstSyncAt: (order: NewOrder, createdAt: Date, expiresAt: Date, now: Date) => Date | null }>,
+) {
+  return async function register(order: NewOrder, now: Date): Promise<Registration> {
+    const createdAt = order.createdAt ?? now
+    const expiresAt = order.expiresAt ?? new Date(createdAt.getTime() + EXPIRES_AFTER_MS)
+    const closeTime = order.status === 'close' ? now : null
+    const nextSyncAt = options.firstSyncAt(order, createdAt, expiresAt, now)
+    const inserted = await prisma.order.createManyAndReturn({
+      data: [{ ...order, createdAt, expiresAt, closeTime, nextSyncAt }],
+      skipDuplicates: true,
+    })
+    if (inserted[0] !== undefined) return { kind: 'created', row: inserted[0] }
+    const taken = await prisma.order.findMany({
+      where: {
+        OR: [
+          { id: order.id },
+          { businessNo: order.businessNo },
+          { channel: order.channel, outTradeNo: order.outTradeNo },
+        ],
+      },
+      take: 3,
+    })
+    const row = taken.find(({ id }) => id === order.id) ?? taken[0]
+    if (row === undefined) throw new Error('an order was refused as a duplicate and cannot be found')
+    const field = differenceOf(order, row)
+    return field === undefined ? { kind: 'same', row } : { kind: 'conflict', field }
+  }
+}
+
+export type Register = ReturnType<typeof createRegistration>
+
+function differenceOf(order: NewOrder, row: OrderRow): string | undefined {
+  const field = COMPARED.find((name) => order[name] !== row[name])
+  if (field !== undefined) return field
+  if (order.createdAt !== null && order.createdAt.getTime() !== row.createdAt.getTime()) return 'createdAt'
+  if (order.expiresAt !== null && order.expiresAt.getTime() !== row.expiresAt.getTime()) return 'expiresAt'
+  return undefined
+}

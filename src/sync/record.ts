@@ -1,0 +1,225 @@
+import { gatewayStatusOf, REPAIR_OF_ACTION } from '../domain/decide.js'
+import { isNoticed, noticePayload } from '../domain/notice.js'
+import type { Order } from '../domain/order.js'
+import { nextSyncDelayS, retryDelayS } from '../domain/schedule.js'
+import type { Trade } from '../domain/trade.js'
+import type { Lease, OrderKey, SyncCommit, SyncSource } from '../store/orders.js'
+import type { Finding } from './repair.js'
+
+export type SyncRequest = Readonly<{
+  key: OrderKey
+  traceId: string
+  traceparent: string | null
+  source: SyncSource
+  /** The operator's name; null for merchants and the sweeper. */
+  actor: string | null
+  clientIp: string | null
+  /** Ask and decide, change nothing, leave no record. */
+  dryRun: boolean
+}>
+
+/** Due times are stretched by up to a tenth, so that orders of one moment do not all come due at one moment again. */
+const JITTER = 0.1
+
+/** What one finding writes. Pure but for the given jitter. */
+export function commitOf(
+  request: SyncRequest,
+  lease: Lease,
+  finding: Finding,
+  durationMs: number,
+  jitter: number,
+): SyncCommit {
+  const common = { lease, notice: null, exception: null, repair: null }
+  const record = { ...recordOf(request, durationMs), exchanges: finding.exchanges }
+  const failures = lease.failures + 1
+  if (finding.kind === 'unknown') {
+    const { unknown } = finding
+    return {
+      ...common,
+      record: {
+        ...record,
+        outcome: 'unknown',
+        gatewayStatus: 'pay_fail',
+        tradeState: null,
+        decision: 'none',
+        errorCode: 20000,
+        errorMsg: `${unknown.reason}: ${unknown.message}`,
+      },
+      nextSyncDelayS: retry(lease, failures, 'unknown', jitter),
+      failures,
+    }
+  }
+  const { trade } = finding
+  if (finding.kind === 'mismatch') {
+    const { mismatch } = finding
+    const told = `${mismatch.field}: expected ${mismatch.expected}, gateway says ${mismatch.actual}`
+    return {
+      ...common,
+      record: {
+        ...record,
+        outcome: 'mismatch',
+        gatewayStatus: gatewayStatusOf(trade, { action: 'none', byExpiry: false }),
+        tradeState: trade.state,
+        decision: 'none',
+        errorCode: 28100,
+        errorMsg: told,
+      },
+      exception: exceptionOf(lease.order, trade, mismatch.kind, `${mismatch.field}=${mismatch.actual}`),
+      nextSyncDelayS: retry(lease, failures, 'parked', jitter),
+      failures,
+    }
+  }
+  return {
+    ...common,
+    ...decidedOf(request, lease, finding, jitter),
+    record: {
+      ...record,
+      outcome: 'synced',
+      gatewayStatus: gatewayStatusOf(trade, finding.decision),
+      tradeState: trade.state,
+      decision: finding.decision.action,
+      errorCode: null,
+      errorMsg: finding.note,
+    },
+    failures: 0,
+  }
+}
+
+function decidedOf(
+  request: SyncRequest,
+  lease: Lease,
+  finding: Finding & { kind: 'decided' },
+  jitter: number,
+): Pick<SyncCommit, 'repair' | 'notice' | 'exception' | 'nextSyncDelayS'> {
+  const { order } = lease
+  const { trade, decision } = finding
+  const change = REPAIR_OF_ACTION[decision.action]
+  const repair =
+    change === null
+      ? null
+      : {
+          ...change,
+          ...timesOf(change.status, lease, trade),
+          gatewayOrderNo: trade.gatewayOrderNo ?? order.gatewayOrderNo,
+        }
+  const after: Order =
+    repair === null ? order : { ...order, status: repair.status, payTime: repair.payTime, closeTime: repair.closeTime }
+  // Closing a trade of an order that is closed already repairs the gateway, but nothing became of the order.
+  const becameNew = repair !== null && repair.status !== order.status
+  const noticed = becameNew && isNoticed(after.status) && after.notifyUrl !== null
+  const delayS = nextSyncDelayS({
+    status: after.status,
+    trade: trade.state,
+    ageS: lease.ageS,
+    expiresInS: lease.expiresInS,
+    closedForS: becameNew ? 0 : lease.closedForS,
+  })
+  return {
+    repair,
+    notice:
+      noticed && after.notifyUrl !== null
+        ? { url: after.notifyUrl, payload: noticePayload(after), traceparent: request.traceparent }
+        : null,
+    exception:
+      decision.exception === null
+        ? null
+        : exceptionOf(order, trade, decision.exception, `${trade.state} ${trade.gatewayOrderNo ?? ''}`),
+    nextSyncDelayS: delayS === null ? null : delayS * (1 + JITTER * jitter),
+  }
+}
+
+/** Pay time from the gateway; close time by the database's clock. A paid order is not a closed one any more. */
+function timesOf(
+  status: Order['status'],
+  lease: Lease,
+  trade: Trade,
+): { payTime: Date | null; closeTime: Date | null } {
+  switch (status) {
+    case 'success':
+      return { payTime: trade.paidAt ?? lease.takenAt, closeTime: null }
+    case 'close':
+      return { payTime: lease.order.payTime, closeTime: lease.order.closeTime ?? lease.takenAt }
+    case 'progress':
+      return { payTime: lease.order.payTime, closeTime: null }
+    default:
+      return { payTime: lease.order.payTime, closeTime: lease.order.closeTime }
+  }
+}
+
+function exceptionOf(
+  order: Order,
+  trade: Trade,
+  kind: NonNullable<SyncCommit['exception']>['kind'],
+  fingerprint: string,
+): NonNullable<SyncCommit['exception']> {
+  const thereFen = trade.amountFen ?? order.amountFen
+  return {
+    kind,
+    // What is in question: at most the larger of the two amounts; of a second payment, that payment.
+    atRiskFen: kind === 'double_payment' || thereFen > order.amountFen ? thereFen : order.amountFen,
+    fingerprint,
+    evidence: {
+      statusHere: order.status,
+      amountHereFen: order.amountFen.toString(),
+      gatewayOrderNoHere: order.gatewayOrderNo,
+      stateThere: trade.state,
+      gatewayState: trade.gatewayState,
+      outTradeNoThere: trade.outTradeNo,
+      merchantThere: trade.merchantId,
+      appThere: trade.appId,
+      amountThereFen: trade.amountFen?.toString() ?? null,
+      currencyThere: trade.currency,
+      gatewayOrderNoThere: trade.gatewayOrderNo,
+      paidAt: trade.paidAt?.toISOString() ?? null,
+    },
+  }
+}
+
+/** What a sync leaves behind that threw: a record, and its lease back. Nothing else changes. */
+export function failureOf(
+  request: SyncRequest,
+  lease: Lease,
+  durationMs: number,
+  jitter: number,
+  cause: unknown,
+): SyncCommit {
+  const failures = lease.failures + 1
+  return {
+    lease,
+    record: {
+      ...recordOf(request, durationMs),
+      outcome: 'failed',
+      gatewayStatus: 'pay_fail',
+      tradeState: null,
+      decision: 'none',
+      errorCode: 10001,
+      errorMsg: cause instanceof Error ? cause.message : String(cause),
+      exchanges: [],
+    },
+    repair: null,
+    notice: null,
+    exception: null,
+    nextSyncDelayS: retry(lease, failures, 'parked', jitter),
+    failures,
+  }
+}
+
+function recordOf(request: SyncRequest, durationMs: number) {
+  return {
+    traceId: request.traceId,
+    source: request.source,
+    actor: request.actor,
+    clientIp: request.clientIp,
+    durationMs,
+  }
+}
+
+/**
+ * Open orders are asked for again; so is a closed one about which the gateway could not tell, since money may be waiting
+ * there. A settled one whose query failed is left alone.
+ */
+function retry(lease: Lease, failures: number, cause: 'unknown' | 'parked', jitter: number): number | null {
+  const { status } = lease.order
+  const isOpen = status === 'progress' || status === 'fail' || (status === 'close' && cause === 'unknown')
+  return isOpen ? retryDelayS(failures, cause) * (1 + JITTER * jitter) : null
+}

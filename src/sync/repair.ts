@@ -1,0 +1,62 @@
+import { checkTrade, type Decision, decide, decideAfterClose, type Mismatch, type Situation } from '../domain/decide.js'
+import type { Trade } from '../domain/trade.js'
+import type { CallOptions, Exchange, Gateway, GatewayUnknown, TradeRef } from '../gateways/gateway.js'
+import type { Lease } from '../store/orders.js'
+
+/** What was learned and decided about one order; nothing is written yet. */
+export type Finding =
+  | Readonly<{ kind: 'decided'; trade: Trade; decision: Decision; note: string | null; exchanges: readonly Exchange[] }>
+  | Readonly<{ kind: 'mismatch'; trade: Trade; mismatch: Mismatch; exchanges: readonly Exchange[] }>
+  | Readonly<{ kind: 'unknown'; unknown: GatewayUnknown; exchanges: readonly Exchange[] }>
+
+type Investigation = Readonly<{ gateway: Gateway; lease: Lease; situation: Situation; options: CallOptions }>
+
+const WAIT: Decision = { action: 'wait', exception: null, byExpiry: false }
+
+/** Asks what became of the trade and decides. Nothing changes anywhere. */
+export async function findOut({ gateway, lease, situation, options }: Investigation): Promise<Finding> {
+  const asked = await gateway.queryOrder(tradeRef(lease), options)
+  if (asked.kind === 'unknown') return { kind: 'unknown', unknown: asked, exchanges: asked.exchanges }
+  const { trade, exchanges } = asked
+  const mismatch = checkTrade(lease.order, trade, gateway.account)
+  if (mismatch !== null) return { kind: 'mismatch', trade, mismatch, exchanges }
+  return { kind: 'decided', trade, decision: decide(situation, trade), note: null, exchanges }
+}
+
+/**
+ * Carries out what a decision needs from the gateway: close, query again, decide on that. The only caller of
+ * `closeOrder`. Killed anywhere in here, nothing is lost: the next sync finds the trade closed and finishes the job.
+ */
+export async function repairAtGateway(investigation: Investigation, finding: Finding): Promise<Finding> {
+  if (finding.kind !== 'decided' || finding.decision.action !== 'close_gateway') return finding
+  const { gateway, lease, situation, options } = investigation
+  if (finding.trade.state === 'paying' && lease.ageS < gateway.closeNotBeforeAgeS) {
+    // The gateway refuses to close a trade this young; the sweeper comes back when it may.
+    return { ...finding, decision: WAIT, note: 'too early to close' }
+  }
+  const closing = await gateway.closeOrder(tradeRef(lease), options)
+  const soFar = [...finding.exchanges, ...closing.exchanges]
+  if (closing.kind === 'unknown') return { kind: 'unknown', unknown: closing, exchanges: soFar }
+
+  const again = await findOut(investigation)
+  const exchanges = [...soFar, ...again.exchanges]
+  if (again.kind !== 'decided') return { ...again, exchanges }
+  const after = decideAfterClose(situation, finding.decision, closing.kind, again.trade)
+  if (after.confirmed) return { ...again, decision: after, exchanges }
+  if (closing.kind === 'refused') {
+    return { ...again, decision: WAIT, note: `close refused: ${closing.reason}`, exchanges }
+  }
+  // An accepted close of a trade that can still be paid: believing either half could rob someone.
+  const unknown: GatewayUnknown = {
+    kind: 'unknown',
+    duty: 'retry',
+    reason: 'close_unconfirmed',
+    message: '网关已受理关闭，但订单仍可支付',
+    exchanges,
+  }
+  return { kind: 'unknown', unknown, exchanges }
+}
+
+function tradeRef({ order }: Lease): TradeRef {
+  return { outTradeNo: order.outTradeNo, gatewayOrderNo: order.gatewayOrderNo, payWay: order.payWay }
+}

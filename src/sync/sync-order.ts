@@ -1,0 +1,174 @@
+import { type Decision, type GatewayStatus, gatewayStatusOf, type Mismatch } from '../domain/decide.js'
+import { CHANNELS, type Order } from '../domain/order.js'
+import type { Trade } from '../domain/trade.js'
+import type { CallPriority, Gateway } from '../gateways/gateway.js'
+import type { Log } from '../log.js'
+import type { Lease, Orders, SyncSource } from '../store/orders.js'
+import { commitOf, failureOf, type SyncRequest } from './record.js'
+import { type Finding, findOut, repairAtGateway } from './repair.js'
+
+type Told = Readonly<{ order: Order; trade: Trade; gatewayStatus: GatewayStatus }>
+
+/** What came of one sync. Only `synced` with a `repairNo` changed anything. */
+export type SyncOutcome =
+  | (Told & Readonly<{ kind: 'synced'; decision: Decision; note: string | null; repairNo: string | null }>)
+  | (Told & Readonly<{ kind: 'mismatch'; mismatch: Mismatch }>)
+  | Readonly<{ kind: 'gateway_unknown'; order: Order; reason: string; message: string }>
+  | Readonly<{ kind: 'no_channel' | 'channel_not_configured'; order: Order }>
+  | Readonly<{ kind: 'busy' }>
+  | Readonly<{ kind: 'not_found' }>
+
+export type SyncObserver = Readonly<{
+  synced(source: SyncSource, channel: string, outcome: SyncOutcome['kind'], seconds: number): void
+  repaired(way: string, amountFen: bigint, timeToTruthS: number): void
+  exceptionOpened(kind: string): void
+}>
+
+export type SyncDeps = Readonly<{
+  orders: Orders
+  gateways: Readonly<Partial<Record<string, Gateway>>>
+  log: Log
+  observer: SyncObserver
+  policy: Readonly<{ notFoundGraceS: number; latePayment: 'settle' | 'hold' }>
+  /** A clock that only goes forward, in milliseconds, for durations. */
+  monotonicMs: () => number
+  /** 0 up to 1, for jitter. */
+  random: () => number
+}>
+
+const PRIORITY = {
+  operator: 'operator',
+  merchant: 'merchant',
+  batch: 'sweeper',
+  sweeper: 'sweeper',
+} as const satisfies Record<SyncSource, CallPriority>
+
+/** The one door into an order: lease, query, decide, repair, commit. */
+export function createSyncOrder(deps: SyncDeps) {
+  async function syncOrder(request: SyncRequest): Promise<SyncOutcome> {
+    const startedMs = deps.monotonicMs()
+    const leased = await deps.orders.acquireLease(request.key)
+    if (leased.kind === 'not_found') return report(request, null, { kind: 'not_found' }, startedMs)
+    if (leased.kind === 'busy') return report(request, leased.order, { kind: 'busy' }, startedMs)
+    if (leased.kind === 'not_askable') {
+      const kind = leased.order.channel === null ? 'no_channel' : 'channel_not_configured'
+      return report(request, leased.order, { kind, order: leased.order }, startedMs)
+    }
+    const { lease } = leased
+    try {
+      const finding = await investigate(request, lease)
+      const outcome = request.dryRun ? await discard(lease, finding) : await commit(request, lease, finding, startedMs)
+      return report(request, lease.order, outcome, startedMs)
+    } catch (error) {
+      await recordFailure(request, lease, startedMs, error)
+      throw error
+    }
+  }
+
+  /** Network only: no transaction is open and no row is locked while it runs. */
+  async function investigate(request: SyncRequest, lease: Lease): Promise<Finding> {
+    const gateway = deps.gateways[lease.order.channel ?? '']
+    if (gateway === undefined)
+      throw new Error(`leased an order of the unconfigured channel ${String(lease.order.channel)}`)
+    const situation = {
+      status: lease.order.status,
+      expired: lease.expired,
+      young: lease.ageS < deps.policy.notFoundGraceS,
+      gatewayOrderNo: lease.order.gatewayOrderNo,
+      latePayment: deps.policy.latePayment,
+    }
+    const options = { priority: PRIORITY[request.source], traceId: request.traceId }
+    const investigation = { gateway, lease, situation, options }
+    const finding = await findOut(investigation)
+    return request.dryRun ? finding : await repairAtGateway(investigation, finding)
+  }
+
+  async function discard(lease: Lease, finding: Finding): Promise<SyncOutcome> {
+    await deps.orders.releaseLease(lease)
+    return outcomeOf(lease.order, finding, null)
+  }
+
+  async function commit(request: SyncRequest, lease: Lease, finding: Finding, startedMs: number): Promise<SyncOutcome> {
+    const intended = commitOf(request, lease, finding, deps.monotonicMs() - startedMs, deps.random())
+    const committed = await deps.orders.commitSync(intended)
+    // Somebody took over after our lease ran out. Nothing of ours was written; theirs counts.
+    if (committed.kind === 'lease_lost') return { kind: 'busy' }
+    if (intended.repair !== null) {
+      deps.observer.repaired(intended.repair.way, lease.order.amountFen, lease.ageS)
+    }
+    if (committed.exceptionOpened && intended.exception !== null) {
+      deps.observer.exceptionOpened(intended.exception.kind)
+      deps.log.error({
+        event: 'exception_opened',
+        traceId: request.traceId,
+        orderId: lease.order.id.toString(),
+        ...intended.exception,
+        atRiskFen: intended.exception.atRiskFen.toString(),
+      })
+    }
+    return outcomeOf(lease.order, finding, committed.repairNo)
+  }
+
+  /** Leaves a record of a sync that threw, and gives the lease back. Where even that fails, the lease's expiry frees it. */
+  async function recordFailure(request: SyncRequest, lease: Lease, startedMs: number, cause: unknown): Promise<void> {
+    try {
+      await deps.orders.commitSync(failureOf(request, lease, deps.monotonicMs() - startedMs, deps.random(), cause))
+    } catch (error) {
+      deps.log.error({
+        event: 'failure_not_recorded',
+        traceId: request.traceId,
+        orderId: lease.order.id.toString(),
+        err: error,
+      })
+    }
+  }
+
+  /** One line and one count for each sync, whatever came of it. */
+  function report(request: SyncRequest, order: Order | null, outcome: SyncOutcome, startedMs: number): SyncOutcome {
+    const durationMs = deps.monotonicMs() - startedMs
+    const channel = (CHANNELS as readonly (string | null)[]).includes(order?.channel ?? null)
+      ? String(order?.channel)
+      : 'other'
+    deps.observer.synced(request.source, channel, outcome.kind, durationMs / 1000)
+    deps.log.info({
+      event: 'sync',
+      traceId: request.traceId,
+      source: request.source,
+      actor: request.actor ?? undefined,
+      dryRun: request.dryRun || undefined,
+      orderId: order?.id.toString(),
+      businessNo: order?.businessNo,
+      channel: order?.channel,
+      statusBefore: order?.status,
+      outcome: outcome.kind,
+      tradeState: 'trade' in outcome ? outcome.trade.state : undefined,
+      gatewayStatus: 'gatewayStatus' in outcome ? outcome.gatewayStatus : undefined,
+      action: 'decision' in outcome ? outcome.decision.action : undefined,
+      exception: 'decision' in outcome ? (outcome.decision.exception ?? undefined) : undefined,
+      mismatch: 'mismatch' in outcome ? outcome.mismatch.field : undefined,
+      reason: 'reason' in outcome ? outcome.reason : undefined,
+      repairNo: 'repairNo' in outcome ? (outcome.repairNo ?? undefined) : undefined,
+      durationMs: Math.round(durationMs),
+    })
+    return outcome
+  }
+
+  return syncOrder
+}
+
+export type SyncOrder = ReturnType<typeof createSyncOrder>
+
+function outcomeOf(order: Order, finding: Finding, repairNo: string | null): SyncOutcome {
+  switch (finding.kind) {
+    case 'unknown':
+      return { kind: 'gateway_unknown', order, reason: finding.unknown.reason, message: finding.unknown.message }
+    case 'mismatch': {
+      const gatewayStatus = gatewayStatusOf(finding.trade, { action: 'none', byExpiry: false })
+      return { kind: 'mismatch', order, trade: finding.trade, gatewayStatus, mismatch: finding.mismatch }
+    }
+    case 'decided': {
+      const { trade, decision, note } = finding
+      return { kind: 'synced', order, trade, gatewayStatus: gatewayStatusOf(trade, decision), decision, note, repairNo }
+    }
+  }
+}
