@@ -5,7 +5,7 @@ import { chown, link, lstat, mkdir, open, readdir, readFile, rename, rm, stat } 
 import { tmpdir } from 'node:os'
 import path from 'node:path'
 import { setTimeout as pause } from 'node:timers/promises'
-import pg from 'pg'
+import { Client, type ClientConfig } from 'pg'
 import {
   canEnter,
   errorCode,
@@ -84,11 +84,10 @@ export async function startEmbedded(options: EmbeddedOptions): Promise<EmbeddedP
     const running = await findServer(home)
     if (running !== undefined) {
       const server = await untilReady(home, running.socketDir, () => isServer(home, running.pid))
-      if (server.kind === 'ready') {
-        options.log?.(`joined the embedded PostgreSQL that runs as process ${running.pid}`)
-        return await joinedServer(home, running, server.startedBy)
-      }
-      continue
+      const joined = server.kind === 'ready' ? await joinedServer(home, running, server.startedBy) : undefined
+      if (joined === undefined) continue
+      options.log?.(`joined the embedded PostgreSQL that runs as process ${running.pid}`)
+      return joined
     }
     const binaries = await findBinaries({ ...home, dataDir: options.dataDir, major: await clusterVersion(home) })
     if (!(await exists(home.cluster))) await createCluster(home, binaries, options)
@@ -183,7 +182,11 @@ async function createCluster(home: Home, binaries: PostgresBinaries, options: Em
   if (options.fsync === false) return
   // Without this a power cut could take the name back from a cluster that already holds orders.
   const directory = await open(home.home, 'r')
-  await directory.sync().finally(() => directory.close())
+  try {
+    await directory.sync()
+  } finally {
+    await directory.close()
+  }
 }
 
 /** What a process killed in the middle of initdb left behind. */
@@ -336,7 +339,7 @@ async function untilReady(home: Home, socketDir: string, isUp: () => boolean | P
   throw new Error(`the embedded PostgreSQL was not ready in time; its log is ${home.logFile}`)
 }
 
-async function createDatabase(client: pg.Client, database: string): Promise<void> {
+async function createDatabase(client: Client, database: string): Promise<void> {
   await client.query(`CREATE DATABASE ${client.escapeIdentifier(database)}`).catch((cause: unknown) => {
     // Another process was first: duplicate_database, or the unique index when both were at it.
     if (errorCode(cause) !== '42P04' && errorCode(cause) !== '23505') throw cause
@@ -346,9 +349,9 @@ async function createDatabase(client: pg.Client, database: string): Promise<void
 /** One short connection. `not_yet`: no socket, or the server is starting up, shutting down or just going away. */
 async function ask<Value>(
   socketDir: string,
-  question: (client: pg.Client) => Promise<Value>,
+  question: (client: Client) => Promise<Value>,
 ): Promise<{ kind: 'answered'; value: Value } | { kind: 'not_yet' }> {
-  const client = new pg.Client({ ...connectionTo(socketDir, 'postgres'), query_timeout: CONNECT_TIMEOUT_MS })
+  const client = new Client({ ...connectionTo(socketDir, 'postgres'), query_timeout: CONNECT_TIMEOUT_MS })
   // The same loss also rejects the query below; without a listener it would end the process.
   let lost: Error | undefined
   client.on('error', (cause) => {
@@ -384,9 +387,9 @@ function startedServer(home: Home, launched: Launched): EmbeddedPostgres {
   return { ...addresses(home, home.socketDir), joined: false, stop }
 }
 
-async function joinedServer(home: Home, running: Running, startedBy: string): Promise<EmbeddedPostgres> {
+async function joinedServer(home: Home, running: Running, startedBy: string): Promise<EmbeddedPostgres | undefined> {
   // One idle connection says "still in use" to whoever would end an orphan, even while our pool has none open.
-  const presence = new pg.Client({
+  const presence = new Client({
     ...connectionTo(running.socketDir, home.database),
     application_name: 'unipay joined',
   })
@@ -394,8 +397,15 @@ async function joinedServer(home: Home, running: Running, startedBy: string): Pr
   presence.on('error', () => {
     isLost = true
   })
-  await presence.connect()
-  presence.unref()
+  const isConnected = await presence.connect().then(
+    () => true,
+    () => false,
+  )
+  // It went away in this moment: the caller looks again.
+  if (!isConnected)
+    return undefined
+    // Missing from the types: a process that forgets stop() is not kept alive by this connection.
+  ;(presence as Client & { unref: () => void }).unref()
   let stopping: Promise<void> | undefined
   const leave = async (): Promise<void> => {
     if (!isLost) await presence.end()
@@ -414,7 +424,7 @@ function addresses(home: Home, socketDir: string): Pick<EmbeddedPostgres, 'url' 
   return { url, connection: { host: socketDir, port: PORT, user: USER, database } }
 }
 
-function connectionTo(socketDir: string, database: string): pg.ClientConfig {
+function connectionTo(socketDir: string, database: string): ClientConfig {
   return { host: socketDir, port: PORT, user: USER, database, connectionTimeoutMillis: CONNECT_TIMEOUT_MS }
 }
 

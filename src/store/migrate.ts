@@ -1,0 +1,212 @@
+import { createHash, randomUUID } from 'node:crypto'
+import { readdir, readFile } from 'node:fs/promises'
+import path from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { Client, type ClientBase, type ClientConfig, DatabaseError } from 'pg'
+
+export type MigrationOutcome =
+  | {
+      kind: 'migrated'
+      /** Names of the migrations applied by this call, in order; empty when there was nothing to do. */
+      applied: string[]
+      /** Applied by a newer release: tolerated, since releases roll, but worth a warning. */
+      unknown: string[]
+    }
+  /** Nothing was applied after the point that `message` names; the service must not start. */
+  | { kind: 'refused'; reason: 'edited' | 'failed_before' | 'failed_now' | 'locked'; message: string }
+
+export type MigrationStatus = {
+  /** Names of the migrations that are not applied yet, in order; also those that failed. */
+  pending: string[]
+  failed: string[]
+  edited: string[]
+  unknown: string[]
+}
+
+type Migration = { name: string; script: string; checksums: string[] }
+type Applied = { migration_name: string; checksum: string; is_finished: boolean }
+
+/** The same folder from src/ and from dist/. */
+export const MIGRATIONS_DIR = fileURLToPath(new URL('../../prisma/migrations', import.meta.url))
+
+// Prisma's own key: its migrate commands and this runner exclude each other.
+const ADVISORY_LOCK_KEY = 72_707_369
+// 60 s: another process is migrating, and ours waits until it is done. Prisma itself gives up after 10 s.
+const LOCK_TIMEOUT_MS = 60_000
+const CONNECT_TIMEOUT_MS = 10_000
+
+/** The table as Prisma's schema engine creates it. */
+const CREATE_TABLE = `CREATE TABLE IF NOT EXISTS _prisma_migrations (
+    id                  VARCHAR(36) PRIMARY KEY NOT NULL,
+    checksum            VARCHAR(64) NOT NULL,
+    finished_at         TIMESTAMPTZ,
+    migration_name      VARCHAR(255) NOT NULL,
+    logs                TEXT,
+    rolled_back_at      TIMESTAMPTZ,
+    started_at          TIMESTAMPTZ NOT NULL DEFAULT now(),
+    applied_steps_count INTEGER NOT NULL DEFAULT 0
+)`
+
+/**
+ * Applies the migrations that the database lacks, one after the other, and keeps `_prisma_migrations` as Prisma does:
+ * `prisma migrate deploy` and this function are interchangeable. Any number of processes may call it at once; each
+ * migration is applied once. Lost infrastructure throws; after that the next call finds the migration unfinished and
+ * refuses, because nobody knows how much of it was done.
+ */
+export async function migrate(
+  connection: ClientConfig,
+  options: { migrationsDir?: string; lockTimeoutMs?: number } = {},
+): Promise<MigrationOutcome> {
+  const migrations = await readMigrations(options.migrationsDir ?? MIGRATIONS_DIR)
+  // Its own connection: the lock belongs to the session, and a script may change settings of its session.
+  const client = new Client({ connectionTimeoutMillis: CONNECT_TIMEOUT_MS, ...connection, query_timeout: undefined })
+  // The loss of the connection also rejects the running query; without a listener it would end the process.
+  client.on('error', ignoreHere)
+  await client.connect()
+  try {
+    if (!(await takeLock(client, options.lockTimeoutMs ?? LOCK_TIMEOUT_MS))) {
+      return refused('locked', 'another process has been migrating this database for too long; try again later')
+    }
+    return await applyPending(client, migrations)
+  } finally {
+    // Ends the session and with it the lock.
+    await client.end()
+  }
+}
+
+/** What the database lacks and what is wrong with it, without changing anything. For readiness and doctor. */
+export async function migrationStatus(
+  client: Pick<ClientBase, 'query'>,
+  options: { migrationsDir?: string } = {},
+): Promise<MigrationStatus> {
+  const migrations = await readMigrations(options.migrationsDir ?? MIGRATIONS_DIR)
+  return compare(migrations, await readApplied(client))
+}
+
+async function applyPending(client: Client, migrations: Migration[]): Promise<MigrationOutcome> {
+  const status = compare(migrations, await readApplied(client))
+  if (status.failed.length > 0) {
+    const names = status.failed.join(', ')
+    return refused(
+      'failed_before',
+      `an earlier attempt at ${names} failed or was cut short: look at "logs" in _prisma_migrations, repair the tables, ` +
+        'then run `prisma migrate resolve --rolled-back NAME` (or --applied NAME)',
+    )
+  }
+  if (status.edited.length > 0) {
+    const names = status.edited.join(', ')
+    return refused('edited', `${names} was changed after it was applied: restore the file and write a new migration`)
+  }
+  const pending = new Set(status.pending)
+  const applied: string[] = []
+  for (const migration of migrations) {
+    if (!pending.has(migration.name)) continue
+    if (applied.length === 0) await client.query(CREATE_TABLE)
+    const failure = await applyOne(client, migration)
+    if (failure !== undefined) return refused('failed_now', `${migration.name} failed: ${failure}`)
+    applied.push(migration.name)
+  }
+  return { kind: 'migrated', applied, unknown: status.unknown }
+}
+
+/** undefined, or why the script failed; a failure that is not the script's (a lost connection) throws. */
+async function applyOne(client: Client, migration: Migration): Promise<string | undefined> {
+  const id = randomUUID()
+  // Committed before the script runs: a crash in the middle leaves a row that says so.
+  await client.query('INSERT INTO _prisma_migrations (id, checksum, migration_name) VALUES ($1, $2, $3)', [
+    id,
+    migration.checksums[0],
+    migration.name,
+  ])
+  try {
+    // Without parameters this is one message of the simple protocol: all statements in one implicit transaction,
+    // unless the script has its own BEGIN and COMMIT.
+    await client.query(migration.script)
+  } catch (cause) {
+    if (!(cause instanceof DatabaseError)) throw cause
+    const reason = describe(cause, migration.script)
+    // A script's own BEGIN would still be open, and everything in it refused.
+    await client.query('ROLLBACK')
+    await client.query('UPDATE _prisma_migrations SET logs = $2 WHERE id = $1', [id, reason])
+    return reason
+  }
+  await client.query(
+    'UPDATE _prisma_migrations SET applied_steps_count = applied_steps_count + 1, finished_at = now() WHERE id = $1',
+    [id],
+  )
+  return undefined
+}
+
+function describe(cause: DatabaseError, script: string): string {
+  const position = Number(cause.position ?? Number.NaN)
+  const line = Number.isNaN(position) ? '' : ` (line ${script.slice(0, position).split('\n').length})`
+  const detail = cause.detail === undefined ? '' : `; ${cause.detail}`
+  return `${cause.message}${line}${detail} [${cause.code ?? 'no code'}]`
+}
+
+/** false: somebody else held the lock for the whole time. */
+async function takeLock(client: Client, timeoutMs: number): Promise<boolean> {
+  // No statement limit: an index on a large table takes as long as it takes, and this wait has its own limit.
+  await client.query(`SET statement_timeout = 0; SET lock_timeout = ${Math.max(1, Math.trunc(timeoutMs))}`)
+  try {
+    await client.query('SELECT pg_advisory_lock($1)', [ADVISORY_LOCK_KEY])
+  } catch (cause) {
+    // 55P03: lock_not_available.
+    if (cause instanceof DatabaseError && cause.code === '55P03') return false
+    throw cause
+  }
+  await client.query('SET lock_timeout = DEFAULT')
+  return true
+}
+
+async function readMigrations(directory: string): Promise<Migration[]> {
+  const entries = await readdir(directory, { withFileTypes: true })
+  const names = entries.filter((entry) => entry.isDirectory()).map((entry) => entry.name)
+  const migrations: Migration[] = []
+  // By code unit, as Prisma sorts them; the order must not depend on the locale.
+  for (const name of names.sort()) {
+    const script = await readFile(path.join(directory, name, 'migration.sql'), 'utf8')
+    // The first is the one recorded. Prisma accepts either kind of line end for a file that is otherwise the same.
+    const unix = script.replaceAll('\r\n', '\n')
+    const checksums = [script, unix, unix.replaceAll('\n', '\r\n')].map(checksumOf)
+    migrations.push({ name, script, checksums })
+  }
+  return migrations
+}
+
+function checksumOf(script: string): string {
+  return createHash('sha256').update(script).digest('hex')
+}
+
+async function readApplied(client: Pick<ClientBase, 'query'>): Promise<Applied[]> {
+  const found = await client.query<{ has_table: boolean }>(
+    `SELECT to_regclass('_prisma_migrations') IS NOT NULL AS has_table`,
+  )
+  if (found.rows[0]?.has_table !== true) return []
+  const applied = await client.query<Applied>(
+    `SELECT migration_name, checksum, finished_at IS NOT NULL AS is_finished
+       FROM _prisma_migrations WHERE rolled_back_at IS NULL ORDER BY started_at`,
+  )
+  return applied.rows
+}
+
+function compare(migrations: Migration[], applied: Applied[]): MigrationStatus {
+  const finished = new Map(applied.filter((row) => row.is_finished).map((row) => [row.migration_name, row.checksum]))
+  const known = new Set(migrations.map((migration) => migration.name))
+  return {
+    pending: migrations.filter(({ name }) => !finished.has(name)).map(({ name }) => name),
+    failed: applied.filter((row) => !row.is_finished).map((row) => row.migration_name),
+    edited: migrations
+      .filter(({ name, checksums }) => finished.has(name) && !checksums.includes(finished.get(name) ?? ''))
+      .map(({ name }) => name),
+    unknown: [...finished.keys()].filter((name) => !known.has(name)),
+  }
+}
+
+function refused(reason: Extract<MigrationOutcome, { kind: 'refused' }>['reason'], message: string): MigrationOutcome {
+  return { kind: 'refused', reason, message }
+}
+
+function ignoreHere(): void {
+  // Told by the query that was running, or by the next one.
+}
