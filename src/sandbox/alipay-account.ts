@@ -1,0 +1,34 @@
+import type { KeyPair } from './keys.js'
+import type { TradeBook } from './trades.js'
+
+export const ALIPAY_STATES = [
+  'NOT_SCANNED',
+  'NOT_EXIST',
+  'WAIT_BUYER_PAY',
+  'TRADE_SUCCESS',
+  'TRADE_FINISHED',
+  'TRADE_CLOSED',
+] as const
+
+export const ALIPAY_PAID_STATES: readonly string[] = ['TRADE_SUCCESS', 'TRADE_FINISHED']
+
+// Alipay's trade exists only once the buyer has scanned the code.
+export const ALIPAY_ABSENT_STATES: readonly string[] = ['NOT_SCANNED', 'NOT_EXIST']
+
+/** Certificate mode: what each side shows of its certificates. */
+export type CertificateNumbers = Readonly<{ app: string; root: string; alipay: string }>
+
+export type AlipayContext = Readonly<{
+  appId: string
+  /** The app's pair; its public half is what Alipay verifies requests with. */
+  app: KeyPair
+  /** Alipay's pair, one per app: another app's answers are signed with another key. */
+  alipay: KeyPair
+  stranger: () => Promise<KeyPair>
+  /** Null in key mode. */
+  certificateNumbers: CertificateNumbers | null
+  /** Whether `sign` comes first in answers, unless the trade says so itself. */
+  signFirst: boolean
+  book: TradeBook
+  now: () => number
+}>
