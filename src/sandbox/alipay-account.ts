@@ -15,8 +15,15 @@ export const ALIPAY_PAID_STATES: readonly string[] = ['TRADE_SUCCESS', 'TRADE_FI
 // Alipay's trade exists only once the buyer has scanned the code.
 export const ALIPAY_ABSENT_STATES: readonly string[] = ['NOT_SCANNED', 'NOT_EXIST']
 
-/** Certificate mode: what each side shows of its certificates. */
-export type CertificateNumbers = Readonly<{ app: string; root: string; alipay: string }>
+/** Certificate mode: what the merchant downloads (PEM), and the numbers by which each side names them. */
+export type AlipayCertificates = Readonly<{
+  app: string
+  /** Alipay's own, followed by that of the authority which issued it. */
+  alipay: string
+  /** Several roots, not all of them RSA. */
+  root: string
+  numbers: Readonly<{ app: string; root: string; alipay: string }>
+}>
 
 export type AlipayContext = Readonly<{
   appId: string
@@ -26,7 +33,7 @@ export type AlipayContext = Readonly<{
   alipay: KeyPair
   stranger: () => Promise<KeyPair>
   /** Null in key mode. */
-  certificateNumbers: CertificateNumbers | null
+  certificates: AlipayCertificates | null
   /** Whether `sign` comes first in answers, unless the trade says so itself. */
   signFirst: boolean
   book: TradeBook

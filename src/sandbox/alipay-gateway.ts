@@ -94,7 +94,7 @@ function checkCommon(context: AlipayContext, parameters: Parameters): Refusal | 
 }
 
 function checkSignature(context: AlipayContext, parameters: Parameters): Refusal | null {
-  const numbers = context.certificateNumbers
+  const numbers = context.certificates?.numbers ?? null
   if (numbers !== null && parameters.get('app_cert_sn') !== numbers.app) {
     return invalid('app-cert-sn', '应用公钥证书序列号错误')
   }
@@ -198,7 +198,7 @@ async function bodyText(
     return ''
   }
   const name = reply.isErrorNode ? 'error_response' : `${method.replaceAll('.', '_')}_response`
-  const number = context.certificateNumbers?.alipay ?? null
+  const number = context.certificates?.numbers.alipay ?? null
   const body = envelope(
     {
       node: name,

@@ -1,4 +1,5 @@
 import { ALIPAY_PAID_STATES, ALIPAY_STATES, type AlipayContext } from './alipay-account.js'
+import { alipayCertificates } from './alipay-certificates.js'
 import { createAlipayGateway } from './alipay-gateway.js'
 import { compact } from './beijing-time.js'
 import { createGatewayHost, type HostOptions } from './gateway-host.js'
@@ -33,12 +34,13 @@ async function contextFrom(
     keyPairFrom(options.appPrivateKey, 'alipay-app'),
     keyPairFrom(options.alipayPrivateKey, 'alipay-platform'),
   ])
+  const appId = options.appId ?? '9021000100000001'
   return {
-    appId: options.appId ?? '9021000100000001',
+    appId,
     app,
     alipay,
     stranger: () => sharedKeyPair('stranger'),
-    certificateNumbers: null,
+    certificates: options.mode === 'certificate' ? await alipayCertificates(app, alipay, appId, now()) : null,
     signFirst: options.signFirst ?? false,
     book,
     now,
@@ -46,11 +48,18 @@ async function contextFrom(
 }
 
 function settingsOf(context: AlipayContext, url: string): Record<string, string> {
+  const { certificates } = context
   return {
     ALIPAY_APP_ID: context.appId,
     ALIPAY_PRIVATE_KEY: privatePem(context.app),
-    ALIPAY_PUBLIC_KEY: publicPem(context.alipay),
     ALIPAY_GATEWAY_URL: `${url}/gateway.do`,
+    ...(certificates === null
+      ? { ALIPAY_PUBLIC_KEY: publicPem(context.alipay) }
+      : {
+          ALIPAY_APP_CERT: certificates.app,
+          ALIPAY_CERT: certificates.alipay,
+          ALIPAY_ROOT_CERT: certificates.root,
+        }),
   }
 }
 

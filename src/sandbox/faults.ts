@@ -42,6 +42,7 @@ export const FAULT_NAMES = [
   'bad_json',
   'deep',
   'huge',
+  'doctype',
 ] as const
 export type FaultName = (typeof FAULT_NAMES)[number]
 

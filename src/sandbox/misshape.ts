@@ -12,6 +12,8 @@ function withMember(objectText: string, name: string, valueText: string): string
 
 const SHAPES: Readonly<Partial<Record<FaultName, (objectText: string) => string>>> = {
   empty: () => '',
+  // An XML document where JSON is due.
+  doctype: () => '<!DOCTYPE xml [<!ENTITY lie "SUCCESS">]><xml>&lie;</xml>',
   bad_json: (text) => text.slice(0, -1),
   deep: (text) => withMember(text, 'detail', '['.repeat(DEEP_LEVELS) + ']'.repeat(DEEP_LEVELS)),
   huge: (text) => withMember(text, 'detail', `"${'x'.repeat(HUGE_CHARS)}"`),

@@ -1,0 +1,32 @@
+export type XmlFields = readonly (readonly [name: string, value: string])[]
+
+const MEMBER = /\s*<([A-Za-z_][\w]*)>(?:<!\[CDATA\[([\s\S]*?)\]\]>|([^<&]*))<\/\1>\s*/y
+
+/** The members of `<xml>…</xml>`, one level, each at most once; null where the text is anything else. */
+export function parseXml(text: string): ReadonlyMap<string, string> | null {
+  const body = /^\s*(?:<\?xml[^>]*\?>\s*)?<xml>([\s\S]*)<\/xml>\s*$/.exec(text)?.[1]
+  if (body === undefined) {
+    return null
+  }
+  const fields = new Map<string, string>()
+  MEMBER.lastIndex = 0
+  while (MEMBER.lastIndex < body.length) {
+    const match = MEMBER.exec(body)
+    const name = match?.[1]
+    if (name === undefined || fields.has(name)) {
+      return null
+    }
+    fields.set(name, match?.[2] ?? match?.[3] ?? '')
+  }
+  return fields
+}
+
+// The gateway writes amounts bare and everything else as CDATA.
+const BARE: ReadonlySet<string> = new Set(['total_fee', 'cash_fee', 'settlement_total_fee'])
+
+export function writeXml(fields: XmlFields): string {
+  const members = fields.map(([name, value]) =>
+    BARE.has(name) ? `<${name}>${value}</${name}>` : `<${name}><![CDATA[${value}]]></${name}>`,
+  )
+  return `<xml>${members.join('\n')}\n</xml>`
+}
