@@ -27,7 +27,7 @@ type Migration = { name: string; script: string; checksums: string[] }
 type Applied = { migration_name: string; checksum: string; is_finished: boolean }
 
 /** The same folder from src/ and from dist/. */
-export const MIGRATIONS_DIR = fileURLToPath(new URL('../../prisma/migrations', import.meta.url))
+const MIGRATIONS_DIR = fileURLToPath(new URL('../../prisma/migrations', import.meta.url))
 
 // Prisma's own key: its migrate commands and this runner exclude each other.
 const ADVISORY_LOCK_KEY = 72_707_369
