@@ -25,17 +25,17 @@ export type AlipayCertificates = Readonly<{
   numbers: Readonly<{ app: string; root: string; alipay: string }>
 }>
 
-export type AlipayContext = Readonly<{
-  appId: string
+export type AlipayContext = {
+  readonly appId: string
   /** The app's pair; its public half is what Alipay verifies requests with. */
-  app: KeyPair
+  readonly app: KeyPair
   /** Alipay's pair, one per app: another app's answers are signed with another key. */
   alipay: KeyPair
-  stranger: () => Promise<KeyPair>
+  readonly stranger: () => Promise<KeyPair>
   /** Null in key mode. */
   certificates: AlipayCertificates | null
   /** Whether `sign` comes first in answers, unless the trade says so itself. */
-  signFirst: boolean
-  book: TradeBook
-  now: () => number
-}>
+  readonly signFirst: boolean
+  readonly book: TradeBook
+  readonly now: () => number
+}

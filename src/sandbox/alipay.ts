@@ -3,7 +3,7 @@ import { alipayCertificates } from './alipay-certificates.js'
 import { createAlipayGateway } from './alipay-gateway.js'
 import { compact } from './beijing-time.js'
 import { createGatewayHost, type HostOptions } from './gateway-host.js'
-import { keyPairFrom, privatePem, publicPem, sharedKeyPair } from './keys.js'
+import { keyPairFrom, newKeyPair, privatePem, publicPem, sharedKeyPair } from './keys.js'
 import { refuseProduction } from './server.js'
 import { createTradeBook } from './trades.js'
 
@@ -63,6 +63,17 @@ function settingsOf(context: AlipayContext, url: string): Record<string, string>
   }
 }
 
+/** Alipay signs with a new key from now on; gives the certificate's number, or nothing in key mode. */
+async function rotate(context: AlipayContext): Promise<string> {
+  const alipay = await newKeyPair()
+  const isCertificateMode = context.certificates !== null
+  context.certificates = isCertificateMode
+    ? await alipayCertificates(context.app, alipay, context.appId, context.now())
+    : null
+  context.alipay = alipay
+  return context.certificates?.numbers.alipay ?? ''
+}
+
 /** A simulated Alipay. `listen` first; then `merchantSettings` is what a merchant of it would be given. */
 export function createAlipaySandbox(options: AlipaySandboxOptions = {}) {
   refuseProduction()
@@ -83,6 +94,7 @@ export function createAlipaySandbox(options: AlipaySandboxOptions = {}) {
     return running
   }
 
+  const rotateKeys = async () => await rotate(started().context)
   const { urls, ...host } = createGatewayHost(options, {
     book,
     withBackup: false,
@@ -92,10 +104,12 @@ export function createAlipaySandbox(options: AlipaySandboxOptions = {}) {
       running ??= { context, gateway: createAlipayGateway(context) }
     },
     understand: (received) => started().gateway.understand(received),
+    rotateKeys,
   })
 
   return {
     ...host,
+    rotateKeys,
     /** Under the names of the service's settings (INTERFACE.md). */
     merchantSettings: () => settingsOf(started().context, urls()[0]),
   }

@@ -87,6 +87,7 @@ export function createGatewayHost(options: HostOptions, deps: HostDeps) {
       keepAliveTimeoutMs: options.keepAliveTimeoutMs ?? KEEP_ALIVE_MS,
       keepAliveAnnounced: options.keepAliveAnnounced ?? true,
       tls: deps.tls(),
+      now,
     })
   }
 

@@ -37,6 +37,8 @@ export type ServerOptions = Readonly<{
   /** Whether the answers announce that time, so that clients can avoid the race. */
   keepAliveAnnounced: boolean
   tls?: TlsMaterial | undefined
+  /** The clock that the answers' Date tells, milliseconds since 1970. */
+  now: () => number
 }>
 
 // Real requests to either gateway are far below this.
@@ -151,6 +153,7 @@ export function createListener(options: ServerOptions) {
   let server: Server | undefined
 
   async function respond(request: IncomingMessage, response: ServerResponse): Promise<void> {
+    response.setHeader('Date', new Date(options.now()).toUTCString())
     if (!options.keepAliveAnnounced) {
       response.setHeader('Connection', 'keep-alive')
     }
