@@ -77,15 +77,13 @@ function waitOf(fault: Fault | undefined): number | undefined {
 export function createExchange(book: TradeBook, faults: FaultScript, log: RequestLog) {
   let holds: PendingHold[] = []
 
-  async function passHold(call: GatewayCall): Promise<void> {
+  function takeHold(call: GatewayCall): Promise<void> | undefined {
     const hold = holds.find(
       ({ on, outTradeNo }) => on === call.kind && (outTradeNo === undefined || outTradeNo === call.outTradeNo),
     )
-    if (hold !== undefined) {
-      holds = holds.filter((other) => other !== hold)
-      hold.arrive()
-      await hold.released
-    }
+    holds = holds.filter((other) => other !== hold)
+    hold?.arrive()
+    return hold?.released
   }
 
   async function play(call: GatewayCall, received: Received): Promise<Delivery> {
@@ -115,10 +113,8 @@ export function createExchange(book: TradeBook, faults: FaultScript, log: Reques
       status: (front ?? answer).status,
       body: received.body,
     })
-    if (call.verdict === 'valid') {
-      await passHold(call)
-    }
-    return { answer: front ?? answer, damage: damageOf(fault), waitMs: waitOf(fault) }
+    const held = call.verdict === 'valid' ? takeHold(call) : undefined
+    return { answer: front ?? answer, damage: damageOf(fault), waitMs: waitOf(fault), held }
   }
 
   return {

@@ -24,6 +24,8 @@ export type Delivery = Readonly<{
   answer: Answer
   damage?: 'hang' | 'reset' | 'cut' | 'wrong_length' | undefined
   waitMs?: number | undefined
+  /** The answer waits for this, too. */
+  held?: Promise<void> | undefined
   /** Called once the caller can know the outcome: just before the last byte leaves, or when the connection is gone. */
   settled?: (() => void) | undefined
 }>
@@ -84,8 +86,8 @@ async function receive(request: IncomingMessage): Promise<Received | null> {
   }
 }
 
-/** Waits, but no longer than the connection lives. */
-async function waitWhileConnected(response: ServerResponse, ms: number | null): Promise<void> {
+/** Waits for that (ms or a promise; null: for ever), but no longer than the connection lives. */
+async function waitWhileConnected(response: ServerResponse, until: number | Promise<void> | null): Promise<void> {
   if (response.destroyed || response.socket === null) {
     return
   }
@@ -96,8 +98,9 @@ async function waitWhileConnected(response: ServerResponse, ms: number | null): 
       resolve()
     })
   })
-  const timer = ms === null ? closed : wait(ms, undefined, { signal: gone.signal }).catch(() => undefined)
-  await Promise.race([closed, timer])
+  const over =
+    typeof until === 'number' ? wait(until, undefined, { signal: gone.signal }).catch(() => undefined) : until
+  await (over === null ? closed : Promise.race([closed, over]))
 }
 
 function writeAnswer(response: ServerResponse, delivery: Delivery): void {
@@ -122,6 +125,9 @@ async function deliver(response: ServerResponse, delivery: Delivery): Promise<vo
     return
   }
   response.once('close', () => delivery.settled?.())
+  if (delivery.held !== undefined) {
+    await waitWhileConnected(response, delivery.held)
+  }
   if (delivery.damage === 'hang') {
     await waitWhileConnected(response, delivery.waitMs ?? null)
     response.socket?.destroy()

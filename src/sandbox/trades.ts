@@ -8,32 +8,33 @@ const instant = z.union([
   z.date().transform((date) => date.getTime()),
 ])
 
-const tradeSchema = z.strictObject({
+// Members it does not know are left out: so what GET gives can be put back, with `calls` and all.
+const tradeSchema = z.object({
   /** The gateway's own state names. */
   state: z.string(),
   /** Fen. Kept from before where the trade is already known. */
-  amount: z.int().min(1).optional(),
-  currency: z.string().optional(),
+  amount: z.int().min(1).nullish(),
+  currency: z.string().nullish(),
   /** Fen that came from the payer; the rest was a discount. Default: all of it. */
-  payerAmount: z.int().min(0).optional(),
+  payerAmount: z.int().min(0).nullish(),
   /** Fen given back so far. */
-  refunded: z.int().min(0).optional(),
-  transactionId: z.string().optional(),
-  createdAt: instant.optional(),
-  paidAt: instant.optional(),
+  refunded: z.int().min(0).nullish(),
+  transactionId: z.string().nullish(),
+  createdAt: instant.nullish(),
+  paidAt: instant.nullish(),
   /** WeChat's trade_type: JSAPI, NATIVE, APP, MICROPAY, MWEB. */
-  tradeType: z.string().optional(),
-  attach: z.string().optional(),
-  subject: z.string().optional(),
-  outRefundNo: z.string().optional(),
+  tradeType: z.string().nullish(),
+  attach: z.string().nullish(),
+  subject: z.string().nullish(),
+  outRefundNo: z.string().nullish(),
   /** `close`: it turns just before the next close or reverse. `query`: right after the next query was answered. */
-  payOn: z.enum(['close', 'query']).optional(),
+  payOn: z.enum(['close', 'query']).nullish(),
   /** What it turns into then. Default: paid. */
-  becomes: z.string().optional(),
+  becomes: z.string().nullish(),
   /** How many times a reverse answers "call again" first. */
-  recalls: z.int().min(0).optional(),
+  recalls: z.int().min(0).nullish(),
   /** Alipay: `sign` comes before the response node in answers about this trade. */
-  signFirst: z.boolean().optional(),
+  signFirst: z.boolean().nullish(),
 })
 export type TradeInput = z.input<typeof tradeSchema>
 
@@ -115,7 +116,7 @@ export function createTradeBook(options: TradeBookOptions) {
   }
 
   function paidAtOf(input: z.output<typeof tradeSchema>, before: SandboxTrade | undefined): number | null {
-    if (input.paidAt !== undefined) {
+    if (input.paidAt !== undefined && input.paidAt !== null) {
       return input.paidAt
     }
     if (!isPaid(input.state) && (input.refunded ?? 0) === 0) {
