@@ -187,23 +187,19 @@ describe('APIv3', () => {
     ['unknown_serial', { serial: 'ABC' }, {}, 401, 'SIGN_ERROR'],
     ['stale_timestamp', { timestamp: Math.floor(Date.now() / 1000) - 400 }, {}, 401, 'SIGN_ERROR'],
     ['stale_timestamp', { timestamp: Math.floor(Date.now() / 1000) + 400 }, {}, 401, 'SIGN_ERROR'],
-    ['bad_signature', {}, { timestamp: Math.floor(Date.now() / 1000) + 1 }, 401, 'SIGN_ERROR'],
+    ['bad_signature', {}, { timestamp: Math.floor(Date.now() / 1000) + 60 }, 401, 'SIGN_ERROR'],
     ['bad_signature', {}, { nonce: 'other' }, 401, 'SIGN_ERROR'],
-    ['bad_signature', { target: '/v3/pay/transactions/out-trade-no/P2?mchid=1900000109' }, {}, 404, ''],
+    ['bad_signature', {}, { target: '/v3/pay/transactions/out-trade-no/P2?mchid=1900000109' }, 401, 'SIGN_ERROR'],
     ['no_mchid', { target: '/v3/pay/transactions/out-trade-no/P1' }, {}, 400, 'PARAM_ERROR'],
     ['wrong_mchid', { target: '/v3/pay/transactions/out-trade-no/P1?mchid=1' }, {}, 400, 'PARAM_ERROR'],
     ['valid', { target: '/v3/elsewhere' }, {}, 404, 'NOT_FOUND'],
   ])('judges a request %s: %j then %j', async (verdict, change, afterSigning, status, code) => {
     const { sandbox, settings, url } = await start()
-    const isMoved = change.target?.includes('/P2') === true
-    const moved = isMoved
-      ? { target: `/v3/pay/transactions/out-trade-no/P1?mchid=${settings['WECHAT_MCH_ID'] ?? ''}` }
-      : {}
-    const answer = await sendSigned(settings, url, change, { ...afterSigning, ...moved })
+    const answer = await sendSigned(settings, url, change, afterSigning)
     expect(sandbox.requests().at(-1)?.verdict).toBe(verdict)
     expect(sandbox.requests().at(-1)?.signature).toBe(verdict === 'valid' ? 'valid' : 'invalid')
-    expect(answer.status).toBe(isMoved ? 401 : status)
-    expect(answer.body?.['code']).toBe(isMoved ? 'SIGN_ERROR' : code)
+    expect(answer.status).toBe(status)
+    expect(answer.body?.['code']).toBe(code)
     // A 401 goes to somebody whom the gateway does not know: nothing vouches for it.
     expect('wechatpay-signature' in answer.headers).toBe(answer.status !== 401)
   })
@@ -285,10 +281,10 @@ describe('APIv2', () => {
     async (v2SignType) => {
       const { sandbox, settings } = await start({ mode: 'v2', v2SignType })
       sandbox.putTrade('P1', { state: 'SUCCESS', amount: 1000, paidAt: '2024-03-15T06:47:19+08:00' })
-      const answer = await createWechatPlugin(
-        { ...settings, WECHAT_CERT_SERIAL: 'none' },
-        { certs: { none2: 'x' } },
-      ).v2('pay/orderquery', { out_trade_no: 'P1' })
+      expect(settings).not.toHaveProperty('WECHAT_PRIVATE_KEY')
+      // The library wants a platform certificate even where APIv3 is not used: any will do.
+      const plugin = createWechatPlugin(settings, { certs: { unused: settings['WECHAT_CLIENT_CERT'] } })
+      const answer = await plugin.v2('pay/orderquery', { out_trade_no: 'P1' })
       expect(answer.refusal).toBeNull()
       expect(answer.body).toMatchObject({
         trade_state: 'SUCCESS',
