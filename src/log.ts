@@ -25,7 +25,10 @@ export function createLog(level: string, destination?: pino.DestinationStream) {
     base: null,
     timestamp: pino.stdTimeFunctions.isoTime,
     formatters: { level: (label) => ({ level: label }) },
-    redact: { paths: REDACTED.flatMap((path) => (path.includes('.') ? [path] : [path, `*.${path}`])), censor: '[redacted]' },
+    redact: {
+      paths: REDACTED.flatMap((path) => (path.includes('.') ? [path] : [path, `*.${path}`])),
+      censor: '[redacted]',
+    },
     serializers: { err: pino.stdSerializers.err },
   }
   return destination === undefined ? pino(options) : pino(options, destination)

@@ -10,13 +10,15 @@ export type SignField = Scalar | readonly Readonly<Record<string, Scalar | null>
 
 /**
  * The text that is signed, without the secret: present fields but `sign`, sorted by name, `k=v` joined by `&`, with every
- * `"` and `\` deleted. A list stands as a JSON array of objects with sorted keys, string values and no nulls.
+ * `"` and `\` deleted. A list stands as a JSON array of objects with sorted keys, string values and no nulls; an empty one
+ * is left out.
  */
 export function signText(fields: Readonly<Record<string, SignField>>): string {
   const parts: string[] = []
   for (const name of Object.keys(fields).sort()) {
     const value = fields[name]
     if (name === 'sign' || value === null || value === undefined) continue
+    if (typeof value === 'object' && value.length === 0) continue
     parts.push(`${name}=${typeof value === 'object' ? listText(value) : String(value)}`)
   }
   return parts.join('&').replace(/["\\]/g, '')

@@ -55,6 +55,9 @@ export type CloseOutcome =
   | Readonly<{ kind: 'refused'; reason: string; message: string; exchanges: readonly Exchange[] }>
   | GatewayUnknown
 
+/** Whether calls get through: `open` answers at once without asking, `half_open` lets one find out. */
+export type GatewayAvailability = 'closed' | 'half_open' | 'open'
+
 /**
  * One payment gateway. Implementations keep these promises (`exerciseGateway` in the tests holds each to them):
  *
@@ -68,6 +71,8 @@ export interface Gateway {
   readonly account: GatewayAccount
   /** WeChat refuses to close a trade younger than this (5 minutes); 0 where there is no such rule. Seconds. */
   readonly closeNotBeforeAgeS: number
+  /** The state of the channel's breaker. */
+  availability(): GatewayAvailability
   queryOrder(ref: TradeRef, options: CallOptions): Promise<QueryOutcome>
   /** Closes the trade, or reverses it where `ref.payWay` is `bar_code`. Never repeats itself: only a query may follow. */
   closeOrder(ref: TradeRef, options: CallOptions): Promise<CloseOutcome>

@@ -57,9 +57,10 @@ export function readBody(bytes: Buffer): BodyOutcome {
       const issue = valid.error.issues[0]
       return { kind: 'invalid', detail: `${String(issue?.path[0])}: ${issue?.message ?? ''}` }
     }
-    const signTexts = [signText({ paymentId, businessNo, clientIp, reqTime: asSigned(valid.data.reqTime) })]
-    const all = signText(scalarsOf(sent))
-    if (all !== signTexts[0]) signTexts.push(all)
+    const known = { paymentId, businessNo, clientIp, reqTime: asSigned(valid.data.reqTime) }
+    const signTexts = [signText(known)]
+    const unknown = unknownScalars(sent)
+    if (Object.keys(unknown).length > 0) signTexts.push(signText({ ...unknown, ...known }))
     const body = {
       paymentId,
       businessNo: businessNo === '' ? null : businessNo,
@@ -140,9 +141,11 @@ function scalarText(value: unknown): string | undefined {
   return isLosslessNumber(value) ? value.value : undefined
 }
 
-function scalarsOf(sent: ReadonlyMap<string, unknown>): Record<string, string> {
+const KNOWN = new Set(['paymentId', 'businessNo', 'clientIp', 'reqTime', 'sign'])
+
+function unknownScalars(sent: ReadonlyMap<string, unknown>): Record<string, string> {
   const entries = [...sent].flatMap(([name, value]) => {
-    const text = scalarText(value)
+    const text = KNOWN.has(name) ? undefined : scalarText(value)
     return text === undefined ? [] : [[name, text] as const]
   })
   return Object.fromEntries(entries)

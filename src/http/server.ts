@@ -1,4 +1,4 @@
-import Fastify, { type FastifyError, type FastifyReply, type FastifyRequest } from 'fastify'
+import Fastify, { type FastifyError, type FastifyReply, type FastifyRequest, LogController } from 'fastify'
 import { hasZodFastifySchemaValidationErrors, serializerCompiler, validatorCompiler } from 'fastify-type-provider-zod'
 
 import type { Log } from '../log.js'
@@ -24,9 +24,8 @@ const MERCHANT_PATH = /^\/+unipay(?:[/?#]|$)/
 export function buildServer(deps: ServerDeps) {
   const app = Fastify({
     loggerInstance: deps.log,
-    disableRequestLogging: true,
     genReqId: newTraceId,
-    requestIdLogLabel: 'traceId',
+    logController: new LogController({ disableRequestLogging: true, requestIdLogLabel: 'traceId' }),
     requestIdHeader: false,
     bodyLimit: 1024 * 1024,
     // A client has 30 s to send its request, and an idle connection is kept for 72 s, longer than usual balancers keep theirs.

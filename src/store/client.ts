@@ -2,6 +2,7 @@ import { PrismaPg } from '@prisma/adapter-pg'
 import pg from 'pg'
 
 import { PrismaClient } from '../generated/prisma/client.js'
+import { migrationStatus } from './migrate.js'
 
 /** Bounds of every statement, in milliseconds. A half-open connection is given up by the client itself. */
 const CONNECT_MS_MAX = 3_000
@@ -36,6 +37,16 @@ export function createDatabase(options: DatabaseOptions) {
   return {
     pool,
     prisma,
+    /** Why no work can be done on this database now; null where it can. */
+    async whyNotReady(): Promise<string | null> {
+      try {
+        const { pending, failed } = await migrationStatus(pool)
+        return pending.length === 0 && failed.length === 0 ? null : 'database not migrated'
+      } catch {
+        // Whatever the reason, the answer is the same; the log of the calls that need the database has it.
+        return 'database not reachable'
+      }
+    },
     async close(): Promise<void> {
       await prisma.$disconnect()
       if (!pool.ended) await pool.end()

@@ -104,7 +104,7 @@ const COMMIT_SYNC = {
   name: 'commit_sync',
   text: `
 WITH guard AS (
-  UPDATE orders SET status = $4, gateway_order_no = $5, pay_time = $6, close_time = $7,
+  UPDATE orders SET status = $4::text, gateway_order_no = $5, pay_time = $6, close_time = $7,
     version = version + CASE WHEN $8::text IS NULL THEN 0 ELSE 1 END,
     next_sync_at = clock_timestamp() + $9::float8 * interval '1 second', sync_failures = $10,
     lease_token = NULL, lease_expires_at = NULL
@@ -115,21 +115,21 @@ WITH guard AS (
 ), sync AS (
   INSERT INTO sync_records (order_id, trace_id, source, actor, client_ip, outcome, gateway_status, trade_state, decision,
     repair_no, error_code, error_msg, exchanges, duration_ms)
-  SELECT id, $11, $12, $13, $14, $15, $16, $17, $18, repair_no, $19, $20, $21::jsonb, $22 FROM numbered
+  SELECT id, $11::text, $12, $13::text, $14, $15, $16::text, $17, $18, repair_no, $19, $20, $21::jsonb, $22 FROM numbered
   RETURNING id, order_id, repair_no
 ), repair AS (
   INSERT INTO repair_records (repair_no, order_id, sync_id, way, gateway_status, status_before, status_after, amount_fen, actor)
-  SELECT sync.repair_no, sync.order_id, sync.id, $8, $16, $23, $4, numbered.amount_fen, $13
+  SELECT sync.repair_no, sync.order_id, sync.id, $8::text, $16::text, $23, $4::text, numbered.amount_fen, $13::text
   FROM sync, numbered WHERE sync.repair_no IS NOT NULL
   RETURNING repair_no, order_id
 ), notice AS (
-  INSERT INTO notices (order_id, repair_no, trace_id, traceparent, url, payload)
-  SELECT order_id, repair_no, $11, $24, $25, $26::jsonb FROM repair WHERE $25::text IS NOT NULL
+  INSERT INTO notices (order_id, repair_no, trace_id, traceparent, url, payload, host)
+  SELECT order_id, repair_no, $11::text, $24, $25::text, $26::jsonb, $31 FROM repair WHERE $25::text IS NOT NULL
 ), opened AS (
   INSERT INTO sync_exceptions AS e (order_id, sync_id, kind, at_risk_fen, fingerprint, evidence)
-  SELECT order_id, id, $27, $28, $29, $30::jsonb FROM sync
+  SELECT order_id, id, $27::text, $28, $29::text, $30::jsonb FROM sync
   WHERE $27::text IS NOT NULL AND NOT EXISTS (SELECT 1 FROM sync_exceptions r
-    WHERE r.order_id = $1 AND r.kind = $27 AND r.fingerprint = $29 AND r.state = 'resolved')
+    WHERE r.order_id = $1 AND r.kind = $27::text AND r.fingerprint = $29::text AND r.state = 'resolved')
   ON CONFLICT (order_id, kind) WHERE state = 'open'
     DO UPDATE SET last_seen_at = clock_timestamp(), seen_count = e.seen_count + 1
   RETURNING seen_count
@@ -140,6 +140,18 @@ SELECT sync.id AS sync_id, sync.repair_no, coalesce((SELECT seen_count = 1 FROM 
 const RELEASE_LEASE = {
   name: 'release_lease',
   text: 'UPDATE orders SET lease_token = NULL, lease_expires_at = NULL WHERE id = $1 AND lease_token = $2',
+}
+
+/** `now()` and not `clock_timestamp()`: only a stable time can bound the index scan. */
+const CLAIM_DUE = {
+  name: 'claim_due',
+  text: `
+WITH due AS (
+  SELECT id FROM orders WHERE channel = $1 AND next_sync_at <= now()
+  ORDER BY next_sync_at, id LIMIT $2 FOR UPDATE SKIP LOCKED
+)
+UPDATE orders SET next_sync_at = clock_timestamp() + $3::int * interval '1 millisecond'
+FROM due WHERE orders.id = due.id RETURNING orders.id`,
 }
 
 const FIND_COMMITTED = {
@@ -245,7 +257,16 @@ export function createOrders(pool: pg.Pool, options: Readonly<{ leaseMs: number;
     await pool.query({ ...RELEASE_LEASE, values: [lease.order.id.toString(), lease.token] })
   }
 
-  return { acquireLease, commitSync, releaseLease }
+  /**
+   * Takes up to `countMax` due orders of one channel, oldest first, each for one process only. Their next due time is
+   * moved ahead by a lease's life, so that those of a process that dies come due again by themselves.
+   */
+  async function claimDue(channel: string, countMax: number): Promise<readonly OrderId[]> {
+    const { rows } = await pool.query<{ id: string }>({ ...CLAIM_DUE, values: [channel, countMax, options.leaseMs] })
+    return rows.map(({ id }) => BigInt(id) as OrderId)
+  }
+
+  return { acquireLease, commitSync, releaseLease, claimDue }
 }
 
 export type Orders = ReturnType<typeof createOrders>
@@ -283,6 +304,7 @@ function commitValues({ lease, record, repair, notice, exception, nextSyncDelayS
     exception?.atRiskFen.toString() ?? null,
     exception?.fingerprint.slice(0, 200) ?? null,
     exception === null ? null : storableJson(exception.evidence),
+    notice === null ? null : new URL(notice.url).host,
   ]
 }
 

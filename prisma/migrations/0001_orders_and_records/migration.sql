@@ -51,8 +51,8 @@ WITH (fillfactor = 80);
 CREATE UNIQUE INDEX "orders_business_no_key" ON "orders"("business_no");
 -- Two orders must never claim one trade: the second would be settled with the first one's money.
 CREATE UNIQUE INDEX "orders_channel_out_trade_no_key" ON "orders"("channel", "out_trade_no");
--- What the sweeper reads: due orders, oldest first. Orders that are at rest are not in it.
-CREATE INDEX "orders_due_idx" ON "orders"("next_sync_at", "id") WHERE "next_sync_at" IS NOT NULL;
+-- What the sweeper reads: due orders of one channel, oldest first. Orders that are at rest are not in it.
+CREATE INDEX "orders_due_idx" ON "orders"("channel", "next_sync_at", "id") WHERE "next_sync_at" IS NOT NULL;
 -- What operators count: money that is neither settled nor closed.
 CREATE INDEX "orders_unsettled_idx" ON "orders"("created_at", "id") WHERE "status" IN ('progress', 'fail');
 
@@ -140,20 +140,21 @@ CREATE TABLE "notices" (
     "trace_id" VARCHAR(32) NOT NULL,
     "traceparent" VARCHAR(55),
     "url" VARCHAR(500) NOT NULL,
+    -- The URL's host and port, so that one slow merchant can be passed over while the others are served.
+    "host" VARCHAR(260) NOT NULL,
     "payload" JSONB NOT NULL,
     "state" VARCHAR(16) NOT NULL DEFAULT 'pending',
     "attempts" INTEGER NOT NULL DEFAULT 0,
+    -- Due then. A claim moves it ahead by the claim's life: whoever dies with a claim gives it back by doing nothing.
     "next_attempt_at" TIMESTAMPTZ(3) DEFAULT CURRENT_TIMESTAMP,
     "claim_token" UUID,
-    "claim_expires_at" TIMESTAMPTZ(3),
     "created_at" TIMESTAMPTZ(3) NOT NULL DEFAULT CURRENT_TIMESTAMP,
     "delivered_at" TIMESTAMPTZ(3),
 
     CONSTRAINT "notices_pkey" PRIMARY KEY ("id"),
     CONSTRAINT "notices_state_known" CHECK ("state" IN ('pending', 'delivered', 'dead')),
     CONSTRAINT "notices_delivered_when" CHECK (("state" = 'delivered') = ("delivered_at" IS NOT NULL)),
-    CONSTRAINT "notices_pending_due" CHECK ("state" <> 'pending' OR "next_attempt_at" IS NOT NULL),
-    CONSTRAINT "notices_claim_whole" CHECK (("claim_token" IS NULL) = ("claim_expires_at" IS NULL))
+    CONSTRAINT "notices_pending_due" CHECK ("state" <> 'pending' OR "next_attempt_at" IS NOT NULL)
 ) WITH (fillfactor = 80);
 -- One notice per transition, whatever runs twice.
 CREATE UNIQUE INDEX "notices_repair_no_key" ON "notices"("repair_no");

@@ -1,0 +1,188 @@
+import { BrokenCircuitError, CircuitState, circuitBreaker, handleWhenResult, SamplingBreaker } from 'cockatiel'
+import PQueue from 'p-queue'
+
+import type {
+  CallOptions,
+  CallPriority,
+  Exchange,
+  GatewayAvailability,
+  GatewayUnknown,
+  UnknownDuty,
+} from './gateway.js'
+
+/** What the outside counts of a channel's calls. `outcome` is `ok` or the unknown's reason. */
+export type GatewayObserver = Readonly<{
+  call(channel: string, operation: string, outcome: string, seconds: number): void
+  breaker(channel: string, state: GatewayAvailability): void
+  budgetWait(channel: string, seconds: number): void
+}>
+
+export type CallerOptions = Readonly<{
+  channel: string
+  /** For one call: waiting for the budget, all tries, all hosts. */
+  timeoutMs: number
+  ratePerS: number
+  concurrency: number
+  observer: GatewayObserver
+  now: () => number
+  random: () => number
+}>
+
+/**
+ * What one try learned. `again`: nothing, and it may be tried once more. `isFault`: the gateway is in trouble (time-out,
+ * 5xx, a signature that does not hold), which the breaker counts; a business answer, whatever it says, is none.
+ */
+export type Try<T> = Readonly<{ exchange: Exchange }> &
+  (
+    | Readonly<{ kind: 'done'; value: T }>
+    | Readonly<{
+        kind: 'unknown'
+        duty: UnknownDuty
+        reason: string
+        message: string
+        again: boolean
+        isFault: boolean
+      }>
+  )
+
+export type Called<T> = Readonly<{ kind: 'done'; value: T; exchanges: readonly Exchange[] }> | GatewayUnknown
+
+/** 3 tries fit the gateways' advice to ask again on a system error, and the deadline cuts them short. */
+const TRIES_MAX = 3
+/** Before the second try; doubled before the third; each between half and the whole of it. */
+const BACK_OFF_MS = 200
+/** The breaker opens where more than half of at least 30 calls in 10 s were faults, and probes after 5 s. */
+const BREAKER_WINDOW_MS = 10_000
+const BREAKER_FAULT_PART = 0.5
+const BREAKER_CALLS_PER_S_MIN = 3
+const BREAKER_PROBE_AFTER_MS = 5_000
+
+const RANK = { operator: 2, merchant: 1, sweeper: 0 } as const satisfies Record<CallPriority, number>
+
+type Settled<T> = Readonly<{ called: Called<T>; isFault: boolean }>
+
+/** One channel's calls: rate and concurrency with priorities, a breaker, a deadline, and retries within it. */
+export function createCaller(options: CallerOptions) {
+  const { channel, observer, now } = options
+  const queue = new PQueue({ concurrency: options.concurrency, interval: 1000, intervalCap: options.ratePerS })
+  const breaker = circuitBreaker(
+    handleWhenResult((settled) => (settled as Settled<unknown>).isFault),
+    {
+      halfOpenAfter: BREAKER_PROBE_AFTER_MS,
+      breaker: new SamplingBreaker({
+        threshold: BREAKER_FAULT_PART,
+        duration: BREAKER_WINDOW_MS,
+        minimumRps: BREAKER_CALLS_PER_S_MIN,
+      }),
+    },
+  )
+  let openedAt = 0
+  breaker.onBreak(() => {
+    openedAt = now()
+  })
+  breaker.onStateChange(() => observer.breaker(channel, availability()))
+  observer.breaker(channel, 'closed')
+
+  /** `half_open`: one call may find out whether the gateway is back. */
+  function availability(): GatewayAvailability {
+    if (breaker.state === CircuitState.Closed) return 'closed'
+    if (breaker.state === CircuitState.Open && now() - openedAt >= BREAKER_PROBE_AFTER_MS) return 'half_open'
+    return 'open'
+  }
+
+  /** Calls the gateway, at most `triesMax` times, within one deadline. `tryOnce` makes one request; it must not throw. */
+  async function call<T>(
+    operation: string,
+    { priority }: CallOptions,
+    tryOnce: (signal: AbortSignal, tryNo: number) => Promise<Try<T>>,
+    triesMax = TRIES_MAX,
+  ): Promise<Called<T>> {
+    const startedMs = performance.now()
+    const signal = AbortSignal.timeout(options.timeoutMs)
+    const called = await admitted(priority, signal, startedMs, async () => await tries(signal, tryOnce, triesMax))
+    observer.call(
+      channel,
+      operation,
+      called.kind === 'done' ? 'ok' : called.reason,
+      (performance.now() - startedMs) / 1000,
+    )
+    return called
+  }
+
+  async function admitted<T>(
+    priority: CallPriority,
+    signal: AbortSignal,
+    startedMs: number,
+    work: () => Promise<Settled<T>>,
+  ): Promise<Called<T>> {
+    // A probe under way decides for everybody; nobody else waits for it.
+    if (availability() === 'open') return breakerOpen()
+    // Only waiting is given up at the deadline: a request under way ends by its own signal and is counted by the breaker.
+    const waiting = new AbortController()
+    const giveUp = () => waiting.abort()
+    signal.addEventListener('abort', giveUp)
+    try {
+      return await queue.add(
+        async () => {
+          signal.removeEventListener('abort', giveUp)
+          observer.budgetWait(channel, (performance.now() - startedMs) / 1000)
+          return (await breaker.execute(work)).called
+        },
+        { priority: RANK[priority], signal: waiting.signal },
+      )
+    } catch (error) {
+      if (error instanceof BrokenCircuitError) return breakerOpen()
+      if (waiting.signal.aborted) return unknown('back_off', 'budget_exhausted', '支付网关繁忙，请稍后重试', [])
+      throw error
+    }
+  }
+
+  async function tries<T>(
+    signal: AbortSignal,
+    tryOnce: (signal: AbortSignal, tryNo: number) => Promise<Try<T>>,
+    triesMax: number,
+  ): Promise<Settled<T>> {
+    const exchanges: Exchange[] = []
+    for (let tryNo = 0; ; tryNo++) {
+      const tried = await tryOnce(signal, tryNo)
+      exchanges.push(tried.exchange)
+      if (tried.kind === 'done') return { called: { kind: 'done', value: tried.value, exchanges }, isFault: false }
+      const backOffMs = BACK_OFF_MS * 2 ** tryNo * (0.5 + options.random() / 2)
+      if (!tried.again || tryNo + 1 >= triesMax || !(await paused(backOffMs, signal))) {
+        return { called: unknown(tried.duty, tried.reason, tried.message, exchanges), isFault: tried.isFault }
+      }
+    }
+  }
+
+  return { call, availability, waiting: () => queue.size }
+}
+
+export type Caller = ReturnType<typeof createCaller>
+
+export function unknown(
+  duty: UnknownDuty,
+  reason: string,
+  message: string,
+  exchanges: readonly Exchange[],
+): GatewayUnknown {
+  return { kind: 'unknown', duty, reason, message, exchanges }
+}
+
+function breakerOpen(): GatewayUnknown {
+  return unknown('back_off', 'breaker_open', '支付网关暂时不可用，已暂停请求，请稍后重试', [])
+}
+
+/** False where the deadline came first. */
+async function paused(ms: number, signal: AbortSignal): Promise<boolean> {
+  if (signal.aborted) return false
+  return await new Promise<boolean>((resolve) => {
+    const end = (isWhole: boolean) => {
+      clearTimeout(timer)
+      signal.removeEventListener('abort', onAbort)
+      resolve(isWhole)
+    }
+    const onAbort = () => end(false)
+    const timer = setTimeout(end, ms, true)
+    signal.addEventListener('abort', onAbort)
+  })
+}

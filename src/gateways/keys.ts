@@ -1,0 +1,99 @@
+import { createPrivateKey, createPublicKey, type KeyObject, X509Certificate } from 'node:crypto'
+
+/** A key or certificate that cannot be used; the message names the setting and says what is wrong with it. */
+export class KeyError extends Error {}
+
+/** Both gateways ask for RSA-2048 at least. */
+const RSA_BITS_MIN = 2048
+const DAY_MS = 86_400_000
+
+/** A private key: PEM (PKCS#1, PKCS#8), or the bare base64 that the gateways' tools hand out. */
+export function loadPrivateKey(setting: string, text: string): KeyObject {
+  const key = tryEach(
+    setting,
+    'is not a private key (PEM PKCS#1 or PKCS#8, or its base64)',
+    text.includes('-----BEGIN')
+      ? [() => createPrivateKey(text)]
+      : [
+          () => createPrivateKey({ key: der(text), format: 'der', type: 'pkcs8' }),
+          () => createPrivateKey({ key: der(text), format: 'der', type: 'pkcs1' }),
+        ],
+  )
+  return strong(setting, key)
+}
+
+/** A public key: PEM (SPKI, PKCS#1), an X.509 certificate's, or bare base64 of SPKI. */
+export function loadPublicKey(setting: string, text: string): KeyObject {
+  const key = tryEach(
+    setting,
+    'is not a public key (PEM SPKI or PKCS#1, an X.509 certificate, or base64 of SPKI)',
+    text.includes('-----BEGIN')
+      ? [() => createPublicKey(text)]
+      : [
+          () => createPublicKey({ key: der(text), format: 'der', type: 'spki' }),
+          () => createPublicKey({ key: der(text), format: 'der', type: 'pkcs1' }),
+        ],
+  )
+  return strong(setting, key)
+}
+
+/** An X.509 certificate that is valid now. */
+export function loadCertificate(setting: string, pem: string, nowMs: number): X509Certificate {
+  const certificate = tryEach(setting, 'is not an X.509 certificate (PEM)', [() => new X509Certificate(pem)])
+  const daysLeft = daysLeftOf(certificate, nowMs)
+  if (daysLeft < 0) throw new KeyError(`${setting} expired on ${certificate.validTo}`)
+  return certificate
+}
+
+/** Days until a certificate expires, rounded down; negative where it has. */
+export function daysLeftOf(certificate: X509Certificate, nowMs: number): number {
+  return Math.floor((Date.parse(certificate.validTo) - nowMs) / DAY_MS)
+}
+
+/** The private key must be the certificate's: else every signature would be refused over there. */
+export function requirePair(
+  certificateSetting: string,
+  certificate: X509Certificate,
+  keySetting: string,
+  key: KeyObject,
+): void {
+  if (!certificate.checkPrivateKey(key))
+    throw new KeyError(`${certificateSetting} and ${keySetting} do not belong together`)
+}
+
+/** The APIv3 key: 32 bytes (WeChat Pay APIv3, AEAD_AES_256_GCM). */
+export function loadApiV3Key(setting: string, text: string): Buffer {
+  const key = Buffer.from(text, 'utf8')
+  if (key.length !== 32) throw new KeyError(`${setting} must be 32 bytes, not ${key.length}`)
+  return key
+}
+
+/** The value of a setting that this mode cannot do without. */
+export function required(setting: string, value: string | undefined, why: string): string {
+  if (value === undefined) throw new KeyError(`${setting} is missing: ${why}`)
+  return value
+}
+
+function der(base64: string): Buffer {
+  const text = base64.replace(/\s/g, '')
+  if (!/^[A-Za-z0-9+/]+={0,2}$/.test(text)) throw new TypeError('not base64')
+  return Buffer.from(text, 'base64')
+}
+
+function strong(setting: string, key: KeyObject): KeyObject {
+  if (key.asymmetricKeyType !== 'rsa') throw new KeyError(`${setting} is not an RSA key`)
+  const bits = key.asymmetricKeyDetails?.modulusLength ?? 0
+  if (bits < RSA_BITS_MIN) throw new KeyError(`${setting} has ${bits} bits; at least ${RSA_BITS_MIN} are needed`)
+  return key
+}
+
+function tryEach<T>(setting: string, problem: string, ways: readonly (() => T)[]): T {
+  for (const way of ways) {
+    try {
+      return way()
+    } catch {
+      // The next form may fit; if none does, the message below says what was expected. Parser errors can quote keys.
+    }
+  }
+  throw new KeyError(`${setting} ${problem}`)
+}

@@ -1,0 +1,51 @@
+import type { Exchange } from './gateway.js'
+
+/** A record keeps at most this much of an answer, in characters. */
+const BODY_LENGTH_MAX = 4096
+/** Of something that is neither JSON nor XML (a proxy's page, say), its beginning is enough. */
+const FOREIGN_LENGTH_MAX = 200
+
+/** People: who paid. Three characters are enough to compare two records by. */
+const PERSONAL =
+  'openid|sp_openid|sub_openid|buyer_id|buyer_user_id|buyer_open_id|buyer_logon_id|payer_logon_id|buyer_user_name'
+/** Secrets and proofs: nothing of them. */
+const SECRET = 'sign|signature|key|nonce_str|ciphertext|alipay_cert_sn'
+
+const PERSONAL_JSON = new RegExp(`("(?:${PERSONAL})"\\s*:\\s*")((?:[^"\\\\]|\\\\.)*)`, 'g')
+const PERSONAL_XML = new RegExp(`(<(${PERSONAL})>\\s*(?:<!\\[CDATA\\[)?)([^<\\]]*)`, 'g')
+const SECRET_JSON = new RegExp(`("(?:${SECRET})"\\s*:\\s*")(?:[^"\\\\]|\\\\.)*`, 'g')
+const SECRET_XML = new RegExp(`(<(${SECRET})>\\s*(?:<!\\[CDATA\\[)?)[^<\\]]*`, 'g')
+
+/** An answer's text as it may be stored and logged: no secret, nobody's id in full, bounded. */
+export function maskBody(text: string): string {
+  const start = text.trimStart()[0]
+  if (start !== '{' && start !== '[' && !/^\s*<xml[\s>]/.test(text)) return text.slice(0, FOREIGN_LENGTH_MAX)
+  return text
+    .slice(0, 4 * BODY_LENGTH_MAX)
+    .replace(PERSONAL_JSON, (_, name: string, value: string) => `${name}${masked(value)}`)
+    .replace(PERSONAL_XML, (_, name: string, _tag: string, value: string) => `${name}${masked(value)}`)
+    .replace(SECRET_JSON, '$1***')
+    .replace(SECRET_XML, '$1***')
+    .slice(0, BODY_LENGTH_MAX)
+}
+
+function masked(value: string): string {
+  return value === '' ? '' : `${value.slice(0, 3)}***`
+}
+
+/** One exchange as it goes into the record. The query string goes with the path; it holds merchant numbers only. */
+export function exchangeOf(
+  method: 'GET' | 'POST',
+  url: string,
+  outcome: Readonly<{ status: number | null; durationMs: number; body: string }>,
+): Exchange {
+  const { host, pathname, search } = new URL(url)
+  return {
+    method,
+    host,
+    path: `${pathname}${search}`.slice(0, 300),
+    status: outcome.status,
+    durationMs: Math.round(outcome.durationMs),
+    body: maskBody(outcome.body),
+  }
+}

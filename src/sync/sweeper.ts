@@ -1,0 +1,70 @@
+import type { OrderId } from '../domain/order.js'
+import type { Gateway } from '../gateways/gateway.js'
+import type { Log } from '../log.js'
+import type { Orders } from '../store/orders.js'
+import type { SyncOrder } from './sync-order.js'
+
+export type SweeperDeps = Readonly<{
+  gateway: Gateway
+  orders: Orders
+  syncOrder: SyncOrder
+  /** Syncs at once, so few that none waits for its budget longer than about a second. */
+  concurrency: number
+  log: Log
+  newTraceId: () => string
+}>
+
+/** Asks for one channel's due orders, oldest first, through the same door as everybody else. */
+export function createSweeper({ gateway, orders, syncOrder, concurrency, log, newTraceId }: SweeperDeps) {
+  const running = new Set<Promise<void>>()
+
+  /** One round: claims what there is room for and starts syncing it. True where there may be more. */
+  async function runOnce(): Promise<boolean> {
+    if (running.size >= concurrency) {
+      await Promise.race(running)
+      return true
+    }
+    const room = roomLeft()
+    if (room === 0) return false
+    const due = await orders.claimDue(gateway.channel, room)
+    for (const id of due) {
+      const synced: Promise<void> = sweep(id).finally(() => running.delete(synced))
+      running.add(synced)
+    }
+    return due.length > 0
+  }
+
+  /** While the gateway is known to be down, due orders stay due, oldest first; one at a time probes whether it is back. */
+  function roomLeft(): number {
+    if (gateway.availability() === 'closed') return concurrency - running.size
+    return gateway.availability() === 'half_open' && running.size === 0 ? 1 : 0
+  }
+
+  async function sweep(id: OrderId): Promise<void> {
+    const traceId = newTraceId()
+    try {
+      await syncOrder({
+        key: { id },
+        traceId,
+        traceparent: null,
+        source: 'sweeper',
+        actor: null,
+        clientIp: null,
+        dryRun: false,
+      })
+    } catch (error) {
+      // One bad row, or a database that went away: the row is due again by itself, and the sweep goes on.
+      log.error({ event: 'sweep_failed', traceId, orderId: id.toString(), err: error })
+    }
+  }
+
+  return {
+    runOnce,
+    /** Resolves once every sync that was started is over. */
+    async drain(): Promise<void> {
+      await Promise.allSettled(running)
+    },
+  }
+}
+
+export type Sweeper = ReturnType<typeof createSweeper>

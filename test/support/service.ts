@@ -1,0 +1,164 @@
+import { randomInt } from 'node:crypto'
+
+import type { Pool } from 'pg'
+
+import { compose, type Service } from '../../src/compose.js'
+import { loadConfig } from '../../src/config.js'
+import { type SignField, signatureOf, signText } from '../../src/domain/sign.js'
+import { createAlipaySandbox } from '../../src/sandbox/alipay.js'
+import { createWechatSandbox } from '../../src/sandbox/wechat.js'
+import { createDatabase, type TestDatabase } from './database.js'
+
+export const SECRET = '123456'
+export const OPS_TOKEN = 'test-token-of-ops'
+
+export type Envelope = {
+  msg: string
+  code: number
+  data: {
+    gatewayStatus: string
+    success: boolean
+    repair: boolean
+    repairOrderNo: string | null
+    errorMsg: string
+  } | null
+  sign?: string
+  traceId: string
+}
+
+export type NewOrder = Record<string, unknown> & {
+  paymentId: string
+  businessNo: string
+  channel: string | null
+  amount: number
+}
+
+/** A history as `GET /ops/orders` shows it, as far as tests look at it. */
+export type History = {
+  order: Record<string, unknown> & { status: string; gatewayOrderNo: string | null }
+  syncs: (Record<string, unknown> & { id: string; repairOrderNo: string | null; outcome: string })[]
+  repairs: (Record<string, unknown> & {
+    repairOrderNo: string
+    syncId: string
+    way: string
+    statusBefore: string
+    statusAfter: string
+  })[]
+  notices: (Record<string, unknown> & { id: string; repairOrderNo: string; payload: Record<string, unknown> })[]
+  exceptions: (Record<string, unknown> & { id: string; kind: string; state: string })[]
+}
+
+let lastId = 1_753_370_000_000_000_000n + BigInt(randomInt(1_000_000_000)) * 1_000_000n
+
+/** An order id that no other test has: 19 digits, above 2^53. */
+export function newPaymentId(): string {
+  lastId += 1n
+  return lastId.toString()
+}
+
+/** A syncPay body as the merchants' SDK makes it: the id as a bare number, the signature over what is present. */
+export function signedBody(fields: Readonly<Record<string, SignField>>, secret = SECRET): string {
+  const signed = { reqTime: Math.floor(Date.now() / 1000), ...fields }
+  const sign = signatureOf(signText(signed), secret, 'MD5')
+  const { paymentId, ...rest } = signed as Record<string, SignField>
+  const json = JSON.stringify({ ...rest, sign }, (_, value: unknown) =>
+    typeof value === 'bigint' ? value.toString() : value,
+  )
+  return paymentId === undefined ? json : `{"paymentId":${String(paymentId)},${json.slice(1)}`
+}
+
+/**
+ * The whole service in this process, on a free port and a database of its own, with both simulated gateways. Settings in
+ * `environment` win. `database` shares one between several services.
+ */
+export async function startService(
+  options: Readonly<{ environment?: Record<string, string>; database?: TestDatabase; now?: () => number }> = {},
+) {
+  const database = options.database ?? (await createDatabase())
+  const wechat = createWechatSandbox()
+  const alipay = createAlipaySandbox()
+  await Promise.all([wechat.listen(), alipay.listen()])
+  const service: Service = await compose(
+    loadConfig({
+      HOST: '127.0.0.1',
+      PORT: '0',
+      DATABASE_URL: database.url,
+      DATABASE_POOL_MAX: '10',
+      SIGN_SECRETS: SECRET,
+      OPS_TOKENS: `tester:${OPS_TOKEN}`,
+      LOG_LEVEL: process.env['TEST_LOG_LEVEL'] ?? 'silent',
+      ROLES: 'api',
+      ...wechat.merchantSettings(),
+      ...alipay.merchantSettings(),
+      ...options.environment,
+    }),
+    options.now === undefined ? {} : { now: options.now },
+  )
+  const url = (await service.start()) ?? ''
+  const pool: Pool = database.pool()
+
+  async function post(
+    body: string | Buffer,
+    headers: Record<string, string> = { 'content-type': 'application/json' },
+  ): Promise<Envelope> {
+    const response = await fetch(`${url}/unipay/syncPay`, {
+      method: 'POST',
+      headers,
+      body: typeof body === 'string' ? body : new Uint8Array(body),
+    })
+    if (response.status !== 200) throw new Error(`HTTP ${response.status} under /unipay`)
+    return (await response.json()) as Envelope
+  }
+
+  async function ops(method: 'GET' | 'POST', path: string, body?: unknown): Promise<{ status: number; body: unknown }> {
+    const response = await fetch(`${url}${path}`, {
+      method,
+      headers: {
+        authorization: `Bearer ${OPS_TOKEN}`,
+        ...(body === undefined ? {} : { 'content-type': 'application/json' }),
+      },
+      ...(body === undefined ? {} : { body: JSON.stringify(body) }),
+    })
+    return { status: response.status, body: await response.json() }
+  }
+
+  return {
+    url,
+    service,
+    database,
+    pool,
+    wechat,
+    alipay,
+    post,
+    ops,
+    /** A merchant's signed call for one order. */
+    sync: async (paymentId: string) => await post(signedBody({ paymentId: BigInt(paymentId) })),
+    /** Registers an order; what is not given is an old enough WeChat order of 10 yuan. Its id comes back. */
+    async register(order: Partial<NewOrder> = {}): Promise<string> {
+      const paymentId = order.paymentId ?? newPaymentId()
+      const createTime = new Date(Date.now() - 600_000).toISOString()
+      const registered = await ops('POST', '/ops/orders', {
+        paymentId,
+        businessNo: `B${paymentId}`,
+        channel: 'wechat_pay',
+        amount: 1000,
+        createTime,
+        expiredTime: new Date(Date.now() + 600_000).toISOString(),
+        ...order,
+      })
+      if (registered.status !== 201)
+        throw new Error(`registering answered ${registered.status}: ${JSON.stringify(registered.body)}`)
+      return paymentId
+    },
+    async history(paymentId: string): Promise<History> {
+      return (await ops('GET', `/ops/orders/${paymentId}`)).body as History
+    },
+    async stop(): Promise<void> {
+      await service.stop()
+      await Promise.all([wechat.close(), alipay.close()])
+      if (options.database === undefined) await database.drop()
+    },
+  }
+}
+
+export type TestService = Awaited<ReturnType<typeof startService>>
