@@ -3,20 +3,30 @@ import { nextSyncDelayS } from './domain/schedule.js'
 import { createGateways } from './gateways/registry.js'
 import { buildServer } from './http/server.js'
 import { createLog, type Log } from './log.js'
+import { type Loop, startLoop } from './loop.js'
 import { createMetrics } from './metrics.js'
+import { createCourier } from './notify/courier.js'
 import { createDatabase, STATEMENT_WAIT_MS_MAX } from './store/client.js'
 import { type EmbeddedPostgres, startEmbedded } from './store/embedded.js'
 import { migrate } from './store/migrate.js'
 import { createOrders } from './store/orders.js'
+import { createOutbox } from './store/outbox.js'
 import { createRecords } from './store/records.js'
 import { createRegistration, type NewOrder } from './store/registration.js'
+import { createSweeper } from './sync/sweeper.js'
 import { createSyncOrder } from './sync/sync-order.js'
+import { newTraceId } from './trace-id.js'
 
 /** A sync asks the gateway at most three times: query, close, query again. */
 const GATEWAY_CALLS_PER_SYNC_MAX = 3
 
 /** An order that comes with a past is first left to its owner's own sync for this long. Seconds. */
 const FIRST_SYNC_NOT_BEFORE_S = 30
+
+/** How often the sweeper and the courier look for due work when there was none. Milliseconds. */
+const POLL_MS = 500
+/** After a round that failed: the database is probably away. Milliseconds. */
+const ERROR_PAUSE_MS = 1_000
 
 /** The start was refused for a reason outside the settings; the message is for people. */
 export class StartError extends Error {}
@@ -61,20 +71,23 @@ export async function compose(config: Config, overrides: Readonly<{ log?: Log; n
     random: Math.random,
   })
   let isDraining = false
+  const isApi = config.ROLES.includes('api')
   const server = buildServer({
     log,
-    syncPay: {
-      syncOrder,
-      signing: { secrets: config.SIGN_SECRETS, type: config.SIGN_TYPE, required: config.SIGN_REQUIRED },
-      reqTimeWindowS: config.REQ_TIME_WINDOW_S,
-      now,
-    },
+    syncPay: isApi
+      ? {
+          syncOrder,
+          signing: { secrets: config.SIGN_SECRETS, type: config.SIGN_TYPE, required: config.SIGN_REQUIRED },
+          reqTimeWindowS: config.REQ_TIME_WINDOW_S,
+          now,
+        }
+      : null,
     health: {
       notReadyReason: async () => (isDraining ? 'draining' : await database.whyNotReady()),
       metrics,
     },
     ops:
-      config.OPS_TOKENS.length === 0
+      !isApi || config.OPS_TOKENS.length === 0
         ? null
         : {
             tokens: config.OPS_TOKENS,
@@ -84,19 +97,40 @@ export async function compose(config: Config, overrides: Readonly<{ log?: Log; n
           },
   })
 
+  const sweepers = Object.values(gateways.byChannel).map((gateway) =>
+    createSweeper({ gateway, orders, syncOrder, concurrency: sweeperConcurrency(config), log, newTraceId }),
+  )
+  const courier = createCourier({
+    outbox: createOutbox(database.pool),
+    signing: { secret: config.SIGN_SECRETS[0] ?? '', type: config.SIGN_TYPE },
+    allowHosts: config.NOTICE_ALLOW_HOSTS,
+    log,
+    observer: metrics.courier,
+    monotonicMs: () => performance.now(),
+  })
+  const loops: Loop[] = []
+  const loop = (name: string, runOnce: () => Promise<boolean>) =>
+    loops.push(startLoop({ name, runOnce, idleMs: POLL_MS, errorMs: ERROR_PAUSE_MS, log, random: Math.random }))
+
   return {
     log,
     server,
     database,
+    orders,
     syncOrder,
-    /** Where it listens; null where this process does not serve HTTP. */
-    async start(): Promise<string | null> {
+    sweepers,
+    courier,
+    /** Starts this process's roles. Where it listens; every role serves health and metrics, only `api` the rest. */
+    async start(): Promise<string> {
+      if (config.ROLES.includes('sweeper')) for (const sweeper of sweepers) loop('sweeper', sweeper.runOnce)
+      if (config.ROLES.includes('courier')) loop('courier', courier.runOnce)
       return await server.listen({ host: config.HOST, port: config.PORT })
     },
-    /** Readiness off, no new work; what runs is finished; then everything is closed. */
+    /** Readiness off, no new work; what runs is finished within its deadlines; then everything is closed. */
     async stop(): Promise<void> {
       isDraining = true
-      await server.close()
+      await Promise.all([server.close(), ...loops.map(async (running) => await running.stop())])
+      await Promise.all([...sweepers.map(async (sweeper) => await sweeper.drain()), courier.drain()])
       gateways.close()
       await database.close()
       await embedded?.stop()
@@ -105,6 +139,11 @@ export async function compose(config: Config, overrides: Readonly<{ log?: Log; n
 }
 
 export type Service = Awaited<ReturnType<typeof compose>>
+
+/** Half of the channel's places, and no more than its rate lets through in a second: merchants find room, nothing queues long. */
+function sweeperConcurrency(config: Config): number {
+  return Math.max(1, Math.min(Math.floor(config.GATEWAY_CONCURRENCY / 2), config.GATEWAY_RATE_PER_S))
+}
 
 async function startOwnDatabase(config: Config, log: Log): Promise<EmbeddedPostgres> {
   return await startEmbedded({

@@ -174,7 +174,7 @@ const service = await compose(
     ...process.env,
   }),
 )
-const address = (await service.start())?.replace('0.0.0.0', '127.0.0.1') ?? 'http://127.0.0.1:9000'
+const address = (await service.start()).replace('0.0.0.0', '127.0.0.1')
 await present(service, wechat, alipay)
 for (const signal of ['SIGTERM', 'SIGINT'] as const) process.once(signal, () => void end())
 

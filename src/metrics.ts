@@ -44,6 +44,15 @@ export function createMetrics() {
     registers,
   })
 
+  const attempts = histogram('unipay_notice_attempt_duration_seconds', 'Sends of notices by outcome', ['outcome'])
+  const noticeLag = new Histogram({
+    name: 'unipay_notice_lag_seconds',
+    help: 'How long a delivered notice had been due',
+    buckets: [0.5, 1, 5, 15, 60, 300, 3600],
+    registers,
+  })
+  const deaths = counter('unipay_notice_deaths_total', 'Notices given up after their last send', [])
+
   return {
     contentType: registry.contentType,
     text: () => registry.metrics(),
@@ -56,6 +65,11 @@ export function createMetrics() {
         timeToTruth.observe({ way }, timeToTruthS)
       },
       exceptionOpened: (kind: string) => exceptions.inc({ kind }),
+    },
+    courier: {
+      attempted: (outcome: string, seconds: number) => attempts.observe({ outcome }, seconds),
+      delivered: (lagS: number) => noticeLag.observe(lagS),
+      died: () => deaths.inc(),
     },
     gateway: {
       call: (channel: string, operation: string, outcome: string, seconds: number) =>

@@ -11,7 +11,7 @@ export type GatewayDeps = Readonly<{ log: Log; observer: GatewayObserver; now: (
 
 /** The gateways of the configured channels. Keys are loaded once, here; a wrong one stops the start. */
 export async function createGateways(config: Config, deps: GatewayDeps) {
-  const byChannel: Partial<Record<string, Gateway>> = {}
+  const byChannel: Record<string, Gateway> = {}
   const https: Http[] = []
   const parts = (channel: string) => {
     const http = createHttp({ timeoutMs: config.GATEWAY_TIMEOUT_MS, connectionsMax: config.GATEWAY_CONCURRENCY })

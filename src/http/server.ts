@@ -11,7 +11,8 @@ import { registerSyncPay, type SyncPayDeps } from './sync-pay.js'
 
 export type ServerDeps = Readonly<{
   log: Log
-  syncPay: SyncPayDeps
+  /** Null where this process does not serve merchants. */
+  syncPay: SyncPayDeps | null
   health: HealthDeps
   /** Null where no operator's token is set: /ops is not served then. */
   ops: OpsDeps | null
@@ -41,14 +42,16 @@ export function buildServer(deps: ServerDeps) {
   app.setSerializerCompiler(serializerCompiler)
   app.setErrorHandler(onError)
   app.setNotFoundHandler(onNotFound)
-  void app.register(
-    (merchant, _options, done) => {
-      registerSyncPay(merchant, deps.syncPay)
-      done()
-    },
-    { prefix: '/unipay' },
-  )
-  const { ops } = deps
+  const { syncPay, ops } = deps
+  if (syncPay !== null) {
+    void app.register(
+      (merchant, _options, done) => {
+        registerSyncPay(merchant, syncPay)
+        done()
+      },
+      { prefix: '/unipay' },
+    )
+  }
   if (ops !== null) {
     void app.register(
       (operator, _options, done) => {

@@ -26,7 +26,7 @@ export type SyncObserver = Readonly<{
 
 export type SyncDeps = Readonly<{
   orders: Orders
-  gateways: Readonly<Partial<Record<string, Gateway>>>
+  gateways: Readonly<Record<string, Gateway>>
   log: Log
   observer: SyncObserver
   policy: Readonly<{ notFoundGraceS: number; latePayment: 'settle' | 'hold' }>

@@ -94,7 +94,7 @@ export async function startService(
     }),
     options.now === undefined ? {} : { now: options.now },
   )
-  const url = (await service.start()) ?? ''
+  const url = await service.start()
   const pool: Pool = database.pool()
 
   async function post(
