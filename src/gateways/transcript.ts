@@ -11,22 +11,31 @@ const PERSONAL =
 /** Secrets and proofs: nothing of them. */
 const SECRET = 'sign|signature|key|nonce_str|ciphertext|alipay_cert_sn'
 
-const PERSONAL_JSON = new RegExp(`("(?:${PERSONAL})"\\s*:\\s*")((?:[^"\\\\]|\\\\.)*)`, 'g')
-const PERSONAL_XML = new RegExp(`(<(${PERSONAL})>\\s*(?:<!\\[CDATA\\[)?)([^<\\]]*)`, 'g')
-const SECRET_JSON = new RegExp(`("(?:${SECRET})"\\s*:\\s*")(?:[^"\\\\]|\\\\.)*`, 'g')
-const SECRET_XML = new RegExp(`(<(${SECRET})>\\s*(?:<!\\[CDATA\\[)?)[^<\\]]*`, 'g')
+/** A member's value, in quotes or bare (an id may come as a number), as far as it goes: the text may be cut anywhere. */
+const JSON_VALUE = `"(?:[^"\\\\]|\\\\.)*"?|[^\\s,}\\]]+`
+const XML_OPENING = `\\s*(?:<!\\[CDATA\\[)?`
+const PERSONAL_JSON = new RegExp(`("(?:${PERSONAL})"\\s*:\\s*)(${JSON_VALUE})`, 'g')
+const PERSONAL_XML = new RegExp(`(<(?:${PERSONAL})>${XML_OPENING})([^<\\]]*)`, 'g')
+const SECRET_JSON = new RegExp(`("(?:${SECRET})"\\s*:\\s*)(${JSON_VALUE})`, 'g')
+const SECRET_XML = new RegExp(`(<(?:${SECRET})>${XML_OPENING})[^<\\]]*`, 'g')
 
 /** An answer's text as it may be stored and logged: no secret, nobody's id in full, bounded. */
 export function maskBody(text: string): string {
-  const start = text.trimStart()[0]
-  if (start !== '{' && start !== '[' && !/^\s*<xml[\s>]/.test(text)) return text.slice(0, FOREIGN_LENGTH_MAX)
+  // Whatever kind of text it is, it is masked: a proxy may have wrapped an answer into a page of its own.
+  const isAnswer = /^\s*(?:[{[]|(?:<\?xml[^>]*\?>\s*)?<xml[\s>])/.test(text)
+  const bodyLengthMax = isAnswer ? BODY_LENGTH_MAX : FOREIGN_LENGTH_MAX
   return text
-    .slice(0, 4 * BODY_LENGTH_MAX)
-    .replace(PERSONAL_JSON, (_, name: string, value: string) => `${name}${masked(value)}`)
-    .replace(PERSONAL_XML, (_, name: string, _tag: string, value: string) => `${name}${masked(value)}`)
-    .replace(SECRET_JSON, '$1***')
+    .slice(0, bodyLengthMax)
+    .replace(PERSONAL_JSON, (_, name: string, value: string) => `${name}${maskedJson(value)}`)
+    .replace(PERSONAL_XML, (_, name: string, value: string) => `${name}${masked(value)}`)
+    .replace(SECRET_JSON, '$1"***"')
     .replace(SECRET_XML, '$1***')
-    .slice(0, BODY_LENGTH_MAX)
+    .slice(0, bodyLengthMax)
+}
+
+function maskedJson(value: string): string {
+  if (value === 'null') return value
+  return `"${masked(value.replace(/^"|"$/g, ''))}"`
 }
 
 function masked(value: string): string {
