@@ -2,9 +2,9 @@ import { X509Certificate } from 'node:crypto'
 import { existsSync, readFileSync } from 'node:fs'
 import path from 'node:path'
 import { afterEach, describe, expect, it } from 'vitest'
-import { Aes, Formatter, Rsa } from 'wechatpay-axios-plugin'
+import { Aes, Formatter } from 'wechatpay-axios-plugin'
 import { createWechatSandbox, type WechatSandbox, type WechatSandboxOptions } from '../../src/sandbox/wechat.js'
-import { createWechatPlugin, sendRaw } from '../support/official-clients.js'
+import { createWechatPlugin, type SignedRequest, sendSignedV3 } from '../support/official-clients.js'
 
 const SAMPLES = path.resolve(import.meta.dirname, '../../../shared/vectors')
 const MINUTE_MS = 60_000
@@ -27,47 +27,6 @@ function members(value: unknown, prefix = ''): string[] {
   return typeof value !== 'object' || value === null || Array.isArray(value)
     ? []
     : Object.entries(value).flatMap(([name, inner]) => [`${prefix}${name}`, ...members(inner, `${prefix}${name}.`)])
-}
-
-type Signed = {
-  method: string
-  target: string
-  body: string
-  mchid: string
-  serial: string
-  nonce: string
-  timestamp: number
-  headers: Record<string, string>
-}
-
-/** A request that the official library's parts have signed, after `change` had its way with what is signed. */
-async function sendSigned(
-  settings: Record<string, string>,
-  url: string,
-  change: Partial<Signed> = {},
-  afterSigning: Partial<Signed> = {},
-) {
-  const signed: Signed = {
-    method: 'GET',
-    target: `/v3/pay/transactions/out-trade-no/P1?mchid=${settings['WECHAT_MCH_ID'] ?? ''}`,
-    body: '',
-    mchid: settings['WECHAT_MCH_ID'] ?? '',
-    serial: settings['WECHAT_CERT_SERIAL'] ?? '',
-    nonce: Formatter.nonce(),
-    timestamp: Math.floor(Date.now() / 1000),
-    headers: { accept: 'application/json', 'user-agent': 'test' },
-    ...change,
-  }
-  const message = Formatter.request(signed.method, signed.target, signed.timestamp, signed.nonce, signed.body)
-  const signature = Rsa.sign(message, settings['WECHAT_PRIVATE_KEY'] ?? '')
-  const sent = { ...signed, ...afterSigning }
-  const authorization = Formatter.authorization(sent.mchid, sent.nonce, signature, String(sent.timestamp), sent.serial)
-  const answer = await sendRaw(`${url}${sent.target}`, {
-    method: sent.method,
-    headers: { authorization, ...sent.headers },
-    body: sent.body,
-  })
-  return { ...answer, body: answer.text === '' ? null : (JSON.parse(answer.text) as Record<string, unknown>) }
 }
 
 describe('APIv3', () => {
@@ -165,7 +124,7 @@ describe('APIv3', () => {
     expect((await plugin.query('P1')).body).toMatchObject({ trade_state: 'PAYERROR' })
   })
 
-  it.each<[string, Partial<Signed>, Partial<Signed>, number, string]>([
+  it.each<[string, Partial<SignedRequest>, Partial<SignedRequest>, number, string]>([
     ['valid', {}, {}, 404, 'ORDER_NOT_EXIST'],
     ['no_accept_or_user_agent', {}, { headers: { accept: 'application/json' } }, 400, 'PARAM_ERROR'],
     ['no_accept_or_user_agent', {}, { headers: { 'user-agent': 'test' } }, 400, 'PARAM_ERROR'],
@@ -195,7 +154,7 @@ describe('APIv3', () => {
     ['valid', { target: '/v3/elsewhere' }, {}, 404, 'NOT_FOUND'],
   ])('judges a request %s: %j then %j', async (verdict, change, afterSigning, status, code) => {
     const { sandbox, settings, url } = await start()
-    const answer = await sendSigned(settings, url, change, afterSigning)
+    const answer = await sendSignedV3(settings, url, change, afterSigning)
     expect(sandbox.requests().at(-1)?.verdict).toBe(verdict)
     expect(sandbox.requests().at(-1)?.signature).toBe(verdict === 'valid' ? 'valid' : 'invalid')
     expect(answer.status).toBe(status)
@@ -207,14 +166,14 @@ describe('APIv3', () => {
   it('takes a nonce once', async () => {
     const { sandbox, settings, url } = await start()
     const nonce = Formatter.nonce()
-    expect((await sendSigned(settings, url, { nonce })).status).toBe(404)
-    expect((await sendSigned(settings, url, { nonce })).status).toBe(401)
+    expect((await sendSignedV3(settings, url, { nonce })).status).toBe(404)
+    expect((await sendSignedV3(settings, url, { nonce })).status).toBe(401)
     expect(sandbox.requests().at(-1)?.verdict).toBe('replayed_nonce')
   })
 
   it('keeps time by its own clock: a merchant five minutes off is refused', async () => {
     const { settings, url } = await start({ now: () => Date.now() + 6 * MINUTE_MS })
-    const answer = await sendSigned(settings, url)
+    const answer = await sendSignedV3(settings, url)
     expect(answer.status).toBe(401)
     expect(Date.parse(String(answer.headers['date'])) - Date.now()).toBeGreaterThan(5 * MINUTE_MS)
   })
@@ -224,7 +183,7 @@ describe('APIv3', () => {
     sandbox.putTrade('P1', { state: 'SUCCESS', amount: 1000 })
     const sub = settings['WECHAT_MCH_ID'] ?? ''
     const target = `/v3/pay/partner/transactions/out-trade-no/P1?sp_mchid=1900000200&sub_mchid=${sub}`
-    const answer = await sendSigned(settings, url, { mchid: '1900000200', target })
+    const answer = await sendSignedV3(settings, url, { mchid: '1900000200', target })
     expect(answer.status).toBe(200)
     expect(answer.body).toMatchObject({ sp_mchid: '1900000200', sub_mchid: sub, trade_state: 'SUCCESS' })
     expect(answer.body).not.toHaveProperty('mchid')
@@ -246,7 +205,7 @@ describe('certificate mode', () => {
     const { sandbox, settings, url } = await start({ mode: 'certificate' })
     expect(settings).not.toHaveProperty('WECHAT_PUBLIC_KEY')
     sandbox.putTrade('P1', { state: 'SUCCESS', amount: 1000 })
-    const download = await sendSigned(settings, url, { target: '/v3/certificates' })
+    const download = await sendSignedV3(settings, url, { target: '/v3/certificates' })
     const certs = openCertificates(download.body, settings['WECHAT_API_V3_KEY'] ?? '')
     const serials = Object.keys(certs)
     expect(serials).toEqual([download.headers['wechatpay-serial']])
@@ -256,13 +215,13 @@ describe('certificate mode', () => {
 
   it('rotates: announced, both are listed and the old one signs; then the new one does', async () => {
     const { sandbox, settings, url } = await start({ mode: 'certificate' })
-    const before = await sendSigned(settings, url, { target: '/v3/certificates' })
+    const before = await sendSignedV3(settings, url, { target: '/v3/certificates' })
     const announced = await sandbox.rotateKeys('old')
-    const between = await sendSigned(settings, url, { target: '/v3/certificates' })
+    const between = await sendSignedV3(settings, url, { target: '/v3/certificates' })
     expect(between.headers['wechatpay-serial']).toBe(before.headers['wechatpay-serial'])
     expect((between.body as Download).data.map(({ serial_no: serial }) => serial)).toContain(announced)
     const used = await sandbox.rotateKeys('new')
-    const after = await sendSigned(settings, url, { target: '/v3/certificates' })
+    const after = await sendSignedV3(settings, url, { target: '/v3/certificates' })
     expect(after.headers['wechatpay-serial']).toBe(used)
     const certs = openCertificates(after.body, settings['WECHAT_API_V3_KEY'] ?? '')
     expect(Object.keys(certs)).toContain(before.headers['wechatpay-serial'])
@@ -271,7 +230,7 @@ describe('certificate mode', () => {
 
   it('public-key mode has no certificates to give', async () => {
     const { settings, url } = await start()
-    expect((await sendSigned(settings, url, { target: '/v3/certificates' })).status).toBe(404)
+    expect((await sendSignedV3(settings, url, { target: '/v3/certificates' })).status).toBe(404)
   })
 })
 
