@@ -134,16 +134,10 @@ function timesOf(
   lease: Lease,
   trade: Trade,
 ): { payTime: Date | null; closeTime: Date | null } {
-  switch (status) {
-    case 'success':
-      return { payTime: trade.paidAt ?? lease.takenAt, closeTime: null }
-    case 'close':
-      return { payTime: lease.order.payTime, closeTime: lease.order.closeTime ?? lease.takenAt }
-    case 'progress':
-      return { payTime: lease.order.payTime, closeTime: null }
-    default:
-      return { payTime: lease.order.payTime, closeTime: lease.order.closeTime }
-  }
+  const { payTime, closeTime } = lease.order
+  if (status === 'success') return { payTime: trade.paidAt ?? lease.takenAt, closeTime: null }
+  if (status === 'close') return { payTime, closeTime: closeTime ?? lease.takenAt }
+  return { payTime, closeTime: status === 'progress' ? null : closeTime }
 }
 
 function exceptionOf(

@@ -60,7 +60,7 @@ export function newPaymentId(): string {
 export function signedBody(fields: Readonly<Record<string, SignField>>, secret = SECRET): string {
   const signed = { reqTime: Math.floor(Date.now() / 1000), ...fields }
   const sign = signatureOf(signText(signed), secret, 'MD5')
-  const { paymentId, ...rest } = signed as Record<string, SignField>
+  const { paymentId, ...rest } = signed as Record<string, SignField> & { paymentId?: bigint }
   const json = JSON.stringify({ ...rest, sign }, (_, value: unknown) =>
     typeof value === 'bigint' ? value.toString() : value,
   )
