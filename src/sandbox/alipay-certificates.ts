@@ -1,4 +1,4 @@
-import { createHash, generateKeyPair, type KeyObject } from 'node:crypto'
+import { createHash, generateKeyPair } from 'node:crypto'
 import { promisify } from 'node:util'
 import type { AlipayCertificates } from './alipay-account.js'
 import {
@@ -29,16 +29,22 @@ const ROOT = named('Ant Financial Certification Authority R1 sandbox', UNIT)
 const EC_ROOT = named('Ant Financial Certification Authority E1 sandbox', UNIT)
 const ISSUER = named('Ant Financial Certification Authority Class 2 R1 sandbox', UNIT)
 
-/** 32 hexadecimal digits, as the real ones have, and the same for the same key. */
-function serialOf(publicKey: KeyObject): string {
-  const spki = publicKey.export({ type: 'spki', format: 'der' })
-  return `20${createHash('md5').update(spki).digest('hex').slice(2)}`.toUpperCase()
+/** 32 hexadecimal digits, as the real ones have, that stay the same for the same input. */
+function serialFrom(input: Buffer | string): string {
+  return `20${createHash('md5').update(input).digest('hex').slice(2)}`.toUpperCase()
+}
+
+function serialOf(request: Issue): string {
+  // An authority's comes from its name: a merchant keeps the root file while the sandbox makes new roots at each start.
+  return serialFrom(
+    request.isAuthority ? JSON.stringify(request.subject) : request.publicKey.export({ type: 'spki', format: 'der' }),
+  )
 }
 
 type Issue = Pick<CertificateRequest, 'subject' | 'issuer' | 'publicKey' | 'issuerKey' | 'isAuthority'>
 
 async function issue(request: Issue, now: number): Promise<string> {
-  const serial = serialOf(request.publicKey)
+  const serial = serialOf(request)
   return await issueCertificate({ ...request, serial, notBefore: now - DAY_MS, notAfter: now + LIFE_MS })
 }
 

@@ -5,13 +5,11 @@ import { describe, expect, it } from 'vitest'
 import { Aes } from 'wechatpay-axios-plugin'
 import { serialise, verifyText } from '../../src/sandbox/alipay-crypto.js'
 import { certificateNumber, rootCertificateNumber } from '../../src/sandbox/certificates.js'
-import { type NoticeSignType, noticeSignature, noticeText } from '../../src/sandbox/notice-signature.js'
 import { answerMessage, encryptCertificate, signV2, verifyMessage } from '../../src/sandbox/wechat-crypto.js'
 import { parseXml, writeXml } from '../../src/sandbox/wechat-v2-xml.js'
 
 // The published vectors lie beside the project and are not part of it.
-const ROOT = path.resolve(import.meta.dirname, '../../../shared')
-const VECTORS = path.join(ROOT, 'vectors')
+const VECTORS = path.resolve(import.meta.dirname, '../../../shared/vectors')
 
 type Vector = Readonly<Record<string, string>> & {
   headers?: Record<string, string>
@@ -118,24 +116,6 @@ describe.skipIf(!existsSync(VECTORS))(
       const vector = find(folder, 'ali2-ysd-cert-sn')
       expect(certificateNumber(read(folder, vector['app_cert'] ?? ''))).toBe(vector['app_cert_sn'])
       expect(rootCertificateNumber(read(folder, vector['root_cert'] ?? ''))).toBe(vector['alipay_root_cert_sn'])
-    })
-
-    it('the merchant signs every published notice as the SDK does', () => {
-      const lines = readFileSync(path.join(ROOT, 'contract/notice-vectors.jsonl'), 'utf8').trim().split('\n')
-      expect(lines.length).toBeGreaterThan(0)
-      for (const line of lines) {
-        const vector = JSON.parse(line) as {
-          secret: string
-          signString: string
-          sign: string
-          signType: NoticeSignType
-        }
-        // The parameters' own text: JSON.parse would round the 19-digit ids.
-        const body = /"params": (\{.*\}), "signString"/.exec(line)?.[1] ?? ''
-        const text = noticeText(body) ?? ''
-        expect(`${text}&key=${vector.secret}`).toBe(vector.signString)
-        expect(noticeSignature(text, vector.secret, vector.signType)).toBe(vector.sign)
-      }
     })
   },
 )
