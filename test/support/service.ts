@@ -5,8 +5,8 @@ import type { Pool } from 'pg'
 import { compose, type Service } from '../../src/compose.js'
 import { loadConfig } from '../../src/config.js'
 import { type SignField, signatureOf, signText } from '../../src/domain/sign.js'
-import { createAlipaySandbox } from '../../src/sandbox/alipay.js'
-import { createWechatSandbox } from '../../src/sandbox/wechat.js'
+import { type AlipaySandbox, createAlipaySandbox } from '../../src/sandbox/alipay.js'
+import { createWechatSandbox, type WechatSandbox } from '../../src/sandbox/wechat.js'
 import { createDatabase, type TestDatabase } from './database.js'
 
 export const SECRET = '123456'
@@ -67,17 +67,31 @@ export function signedBody(fields: Readonly<Record<string, SignField>>, secret =
   return paymentId === undefined ? json : `{"paymentId":${String(paymentId)},${json.slice(1)}`
 }
 
+/** Both simulated gateways, listening; whoever made them closes them. */
+export type Sandboxes = Readonly<{ wechat: WechatSandbox; alipay: AlipaySandbox }>
+
+export async function startSandboxes(): Promise<Sandboxes> {
+  const sandboxes = { wechat: createWechatSandbox(), alipay: createAlipaySandbox() }
+  await Promise.all([sandboxes.wechat.listen(), sandboxes.alipay.listen()])
+  return sandboxes
+}
+
+export type ServiceOptions = Readonly<{
+  environment?: Record<string, string>
+  /** Shared with other services, and not dropped by `stop`. */
+  database?: TestDatabase
+  /** Shared with other services, listening already, and not closed by `stop`. */
+  sandboxes?: Sandboxes
+  now?: () => number
+}>
+
 /**
  * The whole service in this process, on a free port and a database of its own, with both simulated gateways. Settings in
- * `environment` win. `database` shares one between several services.
+ * `environment` win.
  */
-export async function startService(
-  options: Readonly<{ environment?: Record<string, string>; database?: TestDatabase; now?: () => number }> = {},
-) {
+export async function startService(options: ServiceOptions = {}) {
   const database = options.database ?? (await createDatabase())
-  const wechat = createWechatSandbox()
-  const alipay = createAlipaySandbox()
-  await Promise.all([wechat.listen(), alipay.listen()])
+  const { wechat, alipay } = options.sandboxes ?? (await startSandboxes())
   const service: Service = await compose(
     loadConfig({
       HOST: '127.0.0.1',
@@ -155,7 +169,7 @@ export async function startService(
     },
     async stop(): Promise<void> {
       await service.stop()
-      await Promise.all([wechat.close(), alipay.close()])
+      if (options.sandboxes === undefined) await Promise.all([wechat.close(), alipay.close()])
       if (options.database === undefined) await database.drop()
     },
   }
