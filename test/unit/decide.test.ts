@@ -88,6 +88,16 @@ describe('the decision table', () => {
     expect(said(status, state, { young: true })).toBe(young)
   })
 
+  it('only expiry is told as the reason, and only where it was', () => {
+    const reason = (state: TradeState, over: Partial<Situation>) =>
+      decide(situation('progress', over), { state, gatewayOrderNo: null }).byExpiry
+    expect(reason('paying', { expired: true })).toBe(true)
+    expect(reason('paying', {})).toBe(false)
+    expect(reason('not_found', { expired: true })).toBe(false)
+    expect(reason('not_found', { young: true })).toBe(false)
+    expect(reason('paid', { expired: true })).toBe(false)
+  })
+
   it('holds a late payment where the policy says so, and opens the exception all the same', () => {
     expect(said('close', 'paid', { latePayment: 'hold' })).toBe('none !paid_after_close')
     expect(said('progress', 'paid', { latePayment: 'hold' })).toBe('settle')

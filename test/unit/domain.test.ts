@@ -85,6 +85,14 @@ describe('signatures', () => {
 
   it('a list is a JSON array of objects with sorted keys, string values and no nulls', () => {
     expect(signText({ list: [{ way: null, channel: 'c', amount: 5 }] })).toBe('list=[{amount:5,channel:c}]')
+    expect(
+      signText({
+        list: [
+          { m: 1, z: 2, a: 3, k: null },
+          { b: 1, a: 2 },
+        ],
+      }),
+    ).toBe('list=[{a:3,m:1,z:2},{a:2,b:1}]')
     expect(signText({ list: [], a: 1 })).toBe('a=1')
   })
 
