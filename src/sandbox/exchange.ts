@@ -66,7 +66,7 @@ function damageOf(fault: Fault | undefined): Delivery['damage'] {
   return DAMAGES.find((damage) => damage === fault?.fault)
 }
 
-// INTERFACE: `delay` alone means the three seconds of its example.
+// Longer than a quick retry, shorter than the deadline of a call (8 s).
 const DELAY_MS_DEFAULT = 3000
 
 function waitOf(fault: Fault | undefined): number | undefined {

@@ -1,6 +1,6 @@
 import { z } from 'zod'
 
-/** What can be made to go wrong with one call. `docs` of each: FAULTS below is the list, the gateways play them. */
+/** What can be made to go wrong with one call. */
 export const FAULT_NAMES = [
   // The connection: the call is carried out, its answer is late, lost or damaged.
   'delay',

@@ -1,6 +1,19 @@
 export type XmlFields = readonly (readonly [name: string, value: string])[]
 
-const MEMBER = /\s*<([A-Za-z_][\w]*)>(?:<!\[CDATA\[([\s\S]*?)\]\]>|([^<&]*))<\/\1>\s*/y
+const MEMBER = /\s*<([A-Za-z_][\w]*)>(?:<!\[CDATA\[([\s\S]*?)\]\]>|([^<]*))<\/\1>\s*/y
+
+const ENTITIES: Readonly<Record<string, string>> = { amp: '&', lt: '<', gt: '>', quot: '"', apos: "'" }
+
+/** XML's own five entities resolved; null where the text names any other. */
+function unescaped(text: string): string | null {
+  let isKnown = true
+  const resolved = text.replaceAll(/&([^;&]*);?/g, (whole, name: string) => {
+    const character = whole.endsWith(';') ? ENTITIES[name] : undefined
+    isKnown &&= character !== undefined
+    return character ?? ''
+  })
+  return isKnown ? resolved : null
+}
 
 /** The members of `<xml>…</xml>`, one level, each at most once; null where the text is anything else. */
 export function parseXml(text: string): ReadonlyMap<string, string> | null {
@@ -13,10 +26,11 @@ export function parseXml(text: string): ReadonlyMap<string, string> | null {
   while (MEMBER.lastIndex < body.length) {
     const match = MEMBER.exec(body)
     const name = match?.[1]
-    if (name === undefined || fields.has(name)) {
+    const value = match?.[2] ?? unescaped(match?.[3] ?? '')
+    if (name === undefined || value === null || fields.has(name)) {
       return null
     }
-    fields.set(name, match?.[2] ?? match?.[3] ?? '')
+    fields.set(name, value)
   }
   return fields
 }

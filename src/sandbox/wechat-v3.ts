@@ -168,6 +168,15 @@ function certificatesReply(context: WechatContext): V3Reply {
     : { status: 200, body: { data: certificates }, signed: true }
 }
 
+/** A path segment's text; one that is wrongly escaped names no order, so it may stay as it is. */
+function decoded(segment: string): string {
+  try {
+    return decodeURIComponent(segment)
+  } catch {
+    return segment
+  }
+}
+
 /** The path decides; a path of the other mode (partner or not) is one the merchant has no right to. */
 function route(context: WechatContext, received: Received): Operation {
   const transactions = context.account.spMchId === null ? '/v3/pay/transactions' : '/v3/pay/partner/transactions'
@@ -178,7 +187,7 @@ function route(context: WechatContext, received: Received): Operation {
   }
   const refundNo = /^\/v3\/refund\/domestic\/refunds\/([^/]+)$/.exec(path)?.[1]
   if (refundNo !== undefined && method === 'GET') {
-    const trade = context.book.findByRefundNo(decodeURIComponent(refundNo))
+    const trade = context.book.findByRefundNo(decoded(refundNo))
     const run = () => (trade === undefined ? v3Error(404, 'RESOURCE_NOT_EXISTS', '退款单不存在') : refundReply(trade))
     return { kind: 'refund_query', operation: 'v3.refund_query', outTradeNo: trade?.outTradeNo ?? null, run }
   }
@@ -186,7 +195,7 @@ function route(context: WechatContext, received: Received): Operation {
     return NO_OPERATION
   }
   const [by, rawNumber, close, ...more] = path.slice(transactions.length + 1).split('/')
-  const number = decodeURIComponent(rawNumber ?? '')
+  const number = decoded(rawNumber ?? '')
   if (number === '' || more.length > 0) {
     return NO_OPERATION
   }

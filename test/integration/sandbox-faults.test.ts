@@ -251,6 +251,24 @@ describe('the script', () => {
     expect(await strikes(8)).not.toBe(story)
   })
 
+  it('plays any other refusal in the gateway’s own codes, signed or not', async () => {
+    const { sandbox, url } = await startWechat()
+    sandbox.addFaults([
+      { fault: 'error', status: 403, code: 'NO_AUTH', message: '商户无权限' },
+      { fault: 'error', status: 400, code: 'MCH_NOT_EXISTS', signed: false },
+    ])
+    const signed = await sendSignedV3(sandbox.merchantSettings(), url)
+    expect(signed).toMatchObject({ status: 403, body: { code: 'NO_AUTH', message: '商户无权限' } })
+    expect(signed.headers).toHaveProperty('wechatpay-signature')
+    const unsigned = await sendSignedV3(sandbox.merchantSettings(), url)
+    expect(unsigned).toMatchObject({ status: 400, body: { code: 'MCH_NOT_EXISTS' } })
+    expect(unsigned.headers).not.toHaveProperty('wechatpay-signature')
+    const alipay = await startAlipay()
+    alipay.sandbox.addFaults([{ fault: 'error', code: '20001', subCode: 'aop.invalid-auth-token' }])
+    const refused = await alipay.call('alipay.trade.query', { out_trade_no: 'P1' })
+    expect(refused).toMatchObject({ refusal: null, body: { code: '20001', sub_code: 'aop.invalid-auth-token' } })
+  })
+
   it('refuses a fault that does not exist', async () => {
     const { sandbox } = await startWechat()
     expect(() => sandbox.addFaults([{ fault: 'earthquake' as FaultName }])).toThrow(/fault/)

@@ -4,6 +4,7 @@ import path from 'node:path'
 import { afterEach, describe, expect, it } from 'vitest'
 import { Aes, Formatter } from 'wechatpay-axios-plugin'
 import { createWechatSandbox, type WechatSandbox, type WechatSandboxOptions } from '../../src/sandbox/wechat.js'
+import { parseXml } from '../../src/sandbox/wechat-v2-xml.js'
 import { createWechatPlugin, type SignedRequest, sendSignedV3 } from '../support/official-clients.js'
 
 const SAMPLES = path.resolve(import.meta.dirname, '../../../shared/vectors')
@@ -282,6 +283,19 @@ describe('APIv2', () => {
     expect(answer.body?.['return_code']).toBe('SUCCESS')
     expect(answer.body?.['err_code']).toBe(code)
     expect(sandbox.getTrade('P1')?.state).toBe(after)
+  })
+
+  it.each([
+    ['escaped markup', '<xml><a>x &amp; &lt;y&gt;</a></xml>', { a: 'x & <y>' }],
+    ['CDATA', '<?xml version="1.0"?>\n<xml><a><![CDATA[<b>&amp;]]></a><c></c></xml>', { a: '<b>&amp;', c: '' }],
+    ['an entity of its own', '<xml><a>&lie;</a></xml>', null],
+    ['a bare ampersand', '<xml><a>x & y</a></xml>', null],
+    ['a DOCTYPE', '<!DOCTYPE xml><xml><a>1</a></xml>', null],
+    ['a name twice', '<xml><a>1</a><a>1</a></xml>', null],
+    ['nesting', '<xml><a><b>1</b></a></xml>', null],
+  ])('reads XML with %s as the gateway would', (_what, xml, fields) => {
+    const read = parseXml(xml)
+    expect(read === null ? null : Object.fromEntries(read)).toEqual(fields)
   })
 
   it('refuses a wrong signature with an unsigned FAIL', async () => {
