@@ -1,0 +1,102 @@
+import { createHmac, hkdfSync, randomBytes, timingSafeEqual } from 'node:crypto'
+
+import type { OpsToken } from '../ops/operator.js'
+
+/** An operator who does nothing for this long signs in again. */
+const IDLE_MS_MAX = 30 * 60_000
+/** And in any case after a shift. */
+const LIFE_MS_MAX = 12 * 3_600_000
+
+export const SESSION_COOKIE = 'unipay_console'
+export const SESSION_MAX_AGE_S = LIFE_MS_MAX / 1000
+
+/** Who is signed in. `csrf` stands in each form of this session and nowhere else. */
+export type Session = Readonly<{ id: string; operator: string; startedAtMs: number; seenAtMs: number; csrf: string }>
+
+/**
+ * Sessions without a store: the cookie is what is known, sealed with a key made of the operators' tokens, so that every
+ * instance reads it, and whoever's token is taken away loses the session with it.
+ */
+export function createSessions(tokens: readonly OpsToken[]) {
+  const keys = new Map(tokens.map(({ name, token }) => [name, keyOf(name, token)]))
+
+  function seal(session: Omit<Session, 'csrf'>, key: Buffer): string {
+    const body = Buffer.from(
+      JSON.stringify([session.id, session.operator, session.startedAtMs, session.seenAtMs]),
+    ).toString('base64url')
+    return `${body}.${mac(key, `session ${body}`)}`
+  }
+
+  return {
+    /** A new session's cookie for whoever has this token; null for nobody. Every token is compared, in constant time. */
+    signIn(token: string, nowMs: number): string | null {
+      let found: OpsToken | null = null
+      for (const known of tokens) if (isSame(digest(known.token), digest(token))) found = known
+      const key = found === null ? undefined : keys.get(found.name)
+      if (found === null || key === undefined) return null
+      return seal(
+        { id: randomBytes(16).toString('base64url'), operator: found.name, startedAtMs: nowMs, seenAtMs: nowMs },
+        key,
+      )
+    },
+
+    /** The session of a cookie, if it is one of ours and neither idle nor old. */
+    read(cookie: string | undefined, nowMs: number): Session | null {
+      const [body = '', seen = ''] = (cookie ?? '').split('.')
+      const claimed = claimsOf(body)
+      const key = claimed === null ? undefined : keys.get(claimed.operator)
+      if (claimed === null || key === undefined || !isSame(mac(key, `session ${body}`), seen)) return null
+      if (nowMs - claimed.seenAtMs > IDLE_MS_MAX || nowMs - claimed.startedAtMs > LIFE_MS_MAX) return null
+      return { ...claimed, csrf: mac(key, `csrf ${claimed.id}`) }
+    },
+
+    /** The cookie of a session that was used just now. */
+    renew(session: Session, nowMs: number): string {
+      const key = keys.get(session.operator)
+      if (key === undefined) throw new Error('a session of an unknown operator was renewed')
+      return seal({ ...session, seenAtMs: nowMs }, key)
+    },
+
+    /** True where a form came from a page of this session. */
+    isOwnForm(session: Session, csrf: unknown): boolean {
+      return typeof csrf === 'string' && isSame(session.csrf, csrf)
+    },
+  }
+}
+
+export type Sessions = ReturnType<typeof createSessions>
+
+function keyOf(name: string, token: string): Buffer {
+  return Buffer.from(hkdfSync('sha256', token, name, 'unipay-sync console session', 32))
+}
+
+function mac(key: Buffer, text: string): string {
+  return createHmac('sha256', key).update(text).digest('base64url')
+}
+
+function digest(text: string): string {
+  return createHmac('sha256', 'compare').update(text).digest('base64url')
+}
+
+function isSame(a: string, b: string): boolean {
+  const left = Buffer.from(a)
+  const right = Buffer.from(b)
+  return left.length === right.length && timingSafeEqual(left, right)
+}
+
+function claimsOf(body: string): Omit<Session, 'csrf'> | null {
+  try {
+    const claims: unknown = JSON.parse(Buffer.from(body, 'base64url').toString('utf8'))
+    if (!Array.isArray(claims)) return null
+    const [id, operator, startedAtMs, seenAtMs] = claims as unknown[]
+    const isWhole =
+      typeof id === 'string' &&
+      typeof operator === 'string' &&
+      typeof startedAtMs === 'number' &&
+      typeof seenAtMs === 'number'
+    return isWhole ? { id, operator, startedAtMs, seenAtMs } : null
+  } catch {
+    // Not ours: whoever sends it is not signed in.
+    return null
+  }
+}
