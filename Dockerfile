@@ -1,0 +1,41 @@
+# The service, its command `unipay` and the sandbox, in one image:  docker build -t unipay-sync .
+# Nothing is downloaded but the packages that package-lock.json pins by checksum; no package's own script is ever run.
+
+FROM node:24-bookworm-slim AS build
+WORKDIR /app
+COPY package.json package-lock.json ./
+RUN npm ci --ignore-scripts --omit=optional --no-audit --no-fund
+COPY tsconfig.json tsconfig.build.json prisma.config.ts ./
+COPY prisma ./prisma
+COPY src ./src
+RUN npm run -s build && find dist \( -name '*.map' -o -name '.tsbuildinfo' \) -delete
+
+# Without the optional dependencies there is no embedded PostgreSQL: in production the database is your own.
+FROM node:24-bookworm-slim AS dependencies
+WORKDIR /app
+COPY package.json package-lock.json ./
+RUN npm ci --ignore-scripts --omit=dev --omit=optional --no-audit --no-fund \
+  # Query compilers of other databases, and what only compilers, debuggers and browsers read.
+  && find node_modules/@prisma/client/runtime -name 'query_compiler_*' ! -name 'query_compiler_fast_bg.postgresql.*' -delete \
+  && find node_modules -type f \
+    \( -name '*.map' -o -name '*.d.ts' -o -name '*.d.mts' -o -name '*.d.cts' -o -name '*.flow' \
+    -o -iname 'README*' -o -iname 'CHANGELOG*' \) -delete
+
+FROM node:24-bookworm-slim
+ENV NODE_ENV=production
+WORKDIR /app
+# Root owns what the process runs, so that the process cannot change it. /data is its one place to write, and only the
+# sandbox uses it: the service itself runs on a read-only root file system.
+RUN ln -s /app/dist/cli.js /usr/local/bin/unipay && install -d -o node -g node -m 700 /data
+COPY package.json ./
+COPY prisma/migrations ./prisma/migrations
+COPY --from=dependencies /app/node_modules ./node_modules
+COPY --from=build --chmod=755 /app/dist ./dist
+USER node
+ENV DATA_DIR=/data
+EXPOSE 9000
+# The process answers. Whether it should get requests is /readyz, which is the load balancer's to ask.
+HEALTHCHECK --interval=10s --timeout=3s --start-period=10s \
+  CMD ["node", "-e", "fetch(`http://127.0.0.1:${process.env.PORT || 9000}/healthz`).then((answer) => process.exit(answer.ok ? 0 : 1), () => process.exit(1))"]
+# node itself is process 1: it starts no children, and it answers SIGTERM from the first moment.
+CMD ["node", "dist/main.js"]
