@@ -29,7 +29,8 @@ export type CallerOptions = Readonly<{
 }>
 
 /**
- * What one try learned. `again`: nothing, and it may be tried once more. `isFault`: the gateway is in trouble (time-out,
+ * What one try learned. `again`: nothing, and it may be tried once more; `atOnce`: without a pause, since it was not this
+ * request that failed (another host, a fresh connection, another number of the same trade). `isFault`: the gateway is in trouble (time-out,
  * 5xx, a signature that does not hold), which the breaker counts; a business answer, whatever it says, is none.
  */
 export type Try<T> = Readonly<{ exchange: Exchange }> &
@@ -41,6 +42,7 @@ export type Try<T> = Readonly<{ exchange: Exchange }> &
         reason: string
         message: string
         again: boolean
+        atOnce?: boolean
         isFault: boolean
       }>
   )
@@ -49,6 +51,8 @@ export type Called<T> = Readonly<{ kind: 'done'; value: T; exchanges: readonly E
 
 /** 3 tries fit the gateways' advice to ask again on a system error, and the deadline cuts them short. */
 const TRIES_MAX = 3
+/** Tries without a pause are not among those: one for the other host, one for the other number. */
+const AT_ONCE_MAX = 2
 /** Before the second try; doubled before the third; each between half and the whole of it. */
 const BACK_OFF_MS = 200
 /** The breaker opens where more than half of at least 30 calls in 10 s were faults, and probes after 5 s. */
@@ -143,14 +147,21 @@ export function createCaller(options: CallerOptions) {
     triesMax: number,
   ): Promise<Settled<T>> {
     const exchanges: Exchange[] = []
-    for (let tryNo = 0; ; tryNo++) {
+    let tryNo = 0
+    let atOnceLeft = AT_ONCE_MAX
+    for (;;) {
       const tried = await tryOnce(signal, tryNo)
       exchanges.push(tried.exchange)
       if (tried.kind === 'done') return { called: { kind: 'done', value: tried.value, exchanges }, isFault: false }
-      const backOffMs = BACK_OFF_MS * 2 ** tryNo * (0.5 + options.random() / 2)
-      if (!tried.again || tryNo + 1 >= triesMax || !(await paused(backOffMs, signal))) {
-        return { called: unknown(tried.duty, tried.reason, tried.message, exchanges), isFault: tried.isFault }
+      const gaveUp = { called: unknown(tried.duty, tried.reason, tried.message, exchanges), isFault: tried.isFault }
+      if (!tried.again || signal.aborted) return gaveUp
+      if (tried.atOnce === true && atOnceLeft > 0) {
+        atOnceLeft -= 1
+        continue
       }
+      const backOffMs = BACK_OFF_MS * 2 ** tryNo * (0.5 + options.random() / 2)
+      tryNo += 1
+      if (tryNo >= triesMax || !(await paused(backOffMs, signal))) return gaveUp
     }
   }
 

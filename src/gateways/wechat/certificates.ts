@@ -2,6 +2,10 @@ import { createDecipheriv, type KeyObject, X509Certificate } from 'node:crypto'
 
 import { z } from 'zod'
 
+import { parseStrictJson } from '../strict-json.js'
+import { verifyAnswer } from './codec.js'
+import type { SignedExchange } from './exchange.js'
+
 /** WeChat Pay asks for a download at least every 12 hours. */
 const REFRESH_AFTER_MS = 12 * 3_600_000
 /** An answer signed by an unknown key may cause a download this often, so that a forger cannot make us ask all day. */
@@ -125,22 +129,63 @@ export function createPlatformCertificates({ download, now }: PlatformCertificat
       const newestFirst = valid().toSorted((a, b) => b.validFromMs - a.validFromMs)
       return newestFirst[0]?.serial ?? null
     },
-    /** Before a request: waits for a download only where there is no valid certificate at all. */
-    async ready(): Promise<boolean> {
+    /** Before a request: waits for a download only where there is no valid certificate at all, and no longer than `signal`. */
+    async ready(signal: AbortSignal): Promise<boolean> {
       const nowMs = now()
       if (nowMs >= freshUntilMs && nowMs >= notBeforeMs) void refresh()
-      if (valid().length === 0 && running !== null) await running
+      if (valid().length === 0 && running !== null) await unlessAborted(running, signal)
       return valid().length > 0
     },
-    /** An answer came with a key that we do not know: looks once, and no more often than once a minute. True: now known. */
-    async learn(serial: string): Promise<boolean> {
+    /** An answer came with a key that we do not know: looks once, no more often than once a minute. True: it is known now. */
+    async learn(serial: string, signal: AbortSignal): Promise<boolean> {
       const nowMs = now()
       if (running === null && nowMs < unknownSerialNotBeforeMs) return false
       unknownSerialNotBeforeMs = nowMs + UNKNOWN_SERIAL_EVERY_MS
-      await refresh()
+      await unlessAborted(refresh(), signal)
       return valid().some((certificate) => certificate.serial === serial)
     },
   }
 }
 
 export type PlatformCertificates = ReturnType<typeof createPlatformCertificates>
+
+/** Waits for `work` or for `signal`, whichever is first. The work goes on for whoever else waits for it. */
+async function unlessAborted(work: Promise<void>, signal: AbortSignal): Promise<void> {
+  let stop = (): void => undefined
+  const aborted = new Promise<void>((resolve) => {
+    stop = resolve
+  })
+  signal.addEventListener('abort', stop)
+  if (signal.aborted) stop()
+  await Promise.race([work, aborted])
+  signal.removeEventListener('abort', stop)
+}
+
+export type DownloadDeps = Readonly<{
+  exchange: SignedExchange
+  apiV3Key: Buffer
+  /** Of the whole download. */
+  timeoutMs: number
+  hostsCount: number
+  now: () => number
+}>
+
+/**
+ * Downloads the platform certificates. Whom to believe is the APIv3 key's matter: a list counts where every item opens
+ * with it and the answer is signed by one of the certificates in it (WeChat Pay APIv3, "download platform certificates").
+ */
+export function createDownload({ exchange, apiV3Key, timeoutMs, hostsCount, now }: DownloadDeps) {
+  return async (): Promise<readonly PlatformCertificate[] | null> => {
+    const signal = AbortSignal.timeout(timeoutMs)
+    const request = { method: 'GET', pathAndQuery: '/v3/certificates', body: '', serial: null } as const
+    for (let tryNo = 0; tryNo < hostsCount && !signal.aborted; tryNo++) {
+      const outcome = await exchange(request, tryNo, signal)
+      if (outcome.kind !== 'answered' || outcome.status !== 200) continue
+      const certificates = openCertificates(parseStrictJson(outcome.body), apiV3Key)
+      if (certificates === null) continue
+      const keys = new Map(certificates.map(({ serial, publicKey }) => [serial, publicKey]))
+      if (verifyAnswer(outcome.headers, outcome.body, keys, now()).kind === 'verified') return certificates
+    }
+    return null
+  }
+}

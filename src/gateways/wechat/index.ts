@@ -1,12 +1,36 @@
 import type { KeyObject } from 'node:crypto'
 
 import type { Trade } from '../../domain/trade.js'
-import { type Caller, type Try } from '../caller.js'
+import { type Caller, type Try, unknown } from '../caller.js'
 import type { CallOptions, CloseOutcome, Gateway, QueryOutcome, TradeRef } from '../gateway.js'
-import type { Http, HttpOutcome, HttpRequest } from '../http.js'
+import type { Http, HttpOutcome } from '../http.js'
 import { parseStrictJson } from '../strict-json.js'
-import { authorize, type MerchantKey, verifyAnswer } from './codec.js'
-import { errorRow, errorSchema, isCloseRefusal, isNotFound, tradeOf } from './trade.js'
+import { exchangeOf } from '../transcript.js'
+import { clockHint } from './clock.js'
+import { type MerchantKey, type Verdict, verifyAnswer } from './codec.js'
+import { createHosts, createSignedExchange } from './exchange.js'
+import type { Reversal } from './reversal.js'
+import { errorRow, errorSchema, isCloseRefusal, isNotFound, notFound, tradeOf } from './trade.js'
+import {
+  type Closing,
+  NOT_FOUND_UNCONFIRMED,
+  NOT_UNDERSTOOD,
+  notAnswered,
+  UNREADABLE,
+  type Unsettled,
+  unsettled,
+} from './unsettled.js'
+
+/**
+ * The keys that answers may be signed with, by serial, and the serial that we ask for (null: none known yet). Certificate
+ * mode also has `ready`, which is asked before a request, and `learn`, which looks once for a serial that we do not know.
+ */
+export type PlatformKeys = Readonly<{
+  current: () => ReadonlyMap<string, KeyObject>
+  preferred: () => string | null
+  ready?: (signal: AbortSignal) => Promise<boolean>
+  learn?: (serial: string, signal: AbortSignal) => Promise<boolean>
+}>
 
 export type WechatConfig = Readonly<{
   mchId: string
@@ -14,146 +38,160 @@ export type WechatConfig = Readonly<{
   /** The service provider's number in partner mode; `mchId` is then the sub-merchant's. */
   spMchId: string | null
   merchantKey: MerchantKey
-  /** The keys that answers may be signed with, by serial, and the serial that we ask for. */
-  platformKeys: Readonly<{ current: () => ReadonlyMap<string, KeyObject>; preferred: () => string }>
+  platformKeys: PlatformKeys
   baseUrls: readonly string[]
 }>
 
-export type WechatDeps = Readonly<{ http: Http; caller: Caller; now: () => number; onSkew: (skewS: number) => void }>
+export type WechatDeps = Readonly<{
+  http: Http
+  caller: Caller
+  now: () => number
+  /** Told a clock that is off by a minute or more: the gateway's minus ours is `-skewS`. Seconds. */
+  onSkew: (skewS: number) => void
+  /** Reverses payment-code orders; null or absent where the settings for it are missing. */
+  reversal?: Reversal | null
+}>
 
 /** WeChat Pay refuses to close an order younger than 5 minutes (APIv3, close order). */
-const CLOSE_NOT_BEFORE_AGE_S = 300
+export const CLOSE_NOT_BEFORE_AGE_S = 300
 /** From here on a clock is worth a warning; at 300 s answers are refused. */
 const SKEW_WARN_S = 60
-const USER_AGENT = 'unipay-sync/0.1'
 
-type Answer = Readonly<{ status: number; json: unknown }>
+type Answered = Extract<HttpOutcome, { kind: 'answered' }>
+type Read = Readonly<{ kind: 'verified'; status: number; json: unknown }> | Unsettled
 
 /** WeChat Pay APIv3. */
 export function createWechatGateway(config: WechatConfig, deps: WechatDeps): Gateway {
-  const orders = config.spMchId === null ? '/v3/pay/transactions' : '/v3/pay/partner/transactions'
+  const { platformKeys, spMchId } = config
+  const orders = spMchId === null ? '/v3/pay/transactions' : '/v3/pay/partner/transactions'
   const payees: Record<string, string> =
-    config.spMchId === null ? { mchid: config.mchId } : { sp_mchid: config.spMchId, sub_mchid: config.mchId }
+    spMchId === null ? { mchid: config.mchId } : { sp_mchid: spMchId, sub_mchid: config.mchId }
   const query = new URLSearchParams(payees).toString()
+  const hosts = createHosts(config.baseUrls, deps.now)
+  const send = createSignedExchange({ http: deps.http, hosts, merchantKey: config.merchantKey, now: deps.now })
 
+  /**
+   * By our own number first: it alone shows a second transaction of the same order. That there is no such order is not
+   * believed while a transaction number is known: then that is asked for as well.
+   */
   async function queryOrder(ref: TradeRef, options: CallOptions): Promise<QueryOutcome> {
-    const path = `${orders}/out-trade-no/${encodeURIComponent(ref.outTradeNo)}?${query}`
-    const called = await deps.caller.call('query', options, async (signal, tryNo) =>
-      queryTry(await exchange('GET', path, '', tryNo, signal)),
-    )
+    const byNumber = `${orders}/out-trade-no/${encodeURIComponent(ref.outTradeNo)}?${query}`
+    const byTransaction =
+      ref.gatewayOrderNo === null ? null : `${orders}/id/${encodeURIComponent(ref.gatewayOrderNo)}?${query}`
+    let pathAndQuery = byNumber
+    const called = await deps.caller.call<Trade>('query', options, async (signal, tryNo) => {
+      const tried = await exchange({ method: 'GET', pathAndQuery, body: '' }, tryNo, signal, queryTry)
+      if (tried.kind !== 'done' || tried.value.state !== 'not_found') return tried
+      if (byTransaction === null || pathAndQuery === byTransaction) return tried
+      pathAndQuery = byTransaction
+      return unsettled(tried.exchange, NOT_FOUND_UNCONFIRMED)
+    })
     return called.kind === 'unknown' ? called : { kind: 'trade', trade: called.value, exchanges: called.exchanges }
   }
 
   async function closeOrder(ref: TradeRef, options: CallOptions): Promise<CloseOutcome> {
-    const path = `${orders}/out-trade-no/${encodeURIComponent(ref.outTradeNo)}/close`
+    if (ref.payWay === 'bar_code') return await reverseOrder(ref, options)
+    const pathAndQuery = `${orders}/out-trade-no/${encodeURIComponent(ref.outTradeNo)}/close`
     const body = JSON.stringify(payees)
-    const called = await deps.caller.call('close', options, async (signal, tryNo) =>
-      closeTry(await exchange('POST', path, body, tryNo, signal)),
-    )
+    const called = await deps.caller.call('close', options, async (signal, tryNo) => {
+      return await exchange({ method: 'POST', pathAndQuery, body }, tryNo, signal, closeTry)
+    })
     return called.kind === 'unknown' ? called : { ...called.value, exchanges: called.exchanges }
   }
 
-  /** One signed request to one host: the first host first, the next one where it could not be reached. */
-  async function exchange(
-    method: 'GET' | 'POST',
-    pathAndQuery: string,
-    body: string,
+  async function reverseOrder(ref: TradeRef, options: CallOptions): Promise<CloseOutcome> {
+    if (deps.reversal !== undefined && deps.reversal !== null) return await deps.reversal(ref, options)
+    const message = '付款码订单的撤销未配置: WECHAT_API_V2_KEY, WECHAT_CLIENT_CERT, WECHAT_CLIENT_KEY'
+    return unknown('alert', 'configuration', message, [])
+  }
+
+  /** One signed request and what its answer says. Nothing is sent while no answer could be verified. */
+  async function exchange<T>(
+    request: Readonly<{ method: 'GET' | 'POST'; pathAndQuery: string; body: string }>,
     tryNo: number,
     signal: AbortSignal,
-  ): Promise<HttpOutcome> {
-    const base = config.baseUrls[tryNo % config.baseUrls.length] ?? ''
-    const headers = {
-      accept: 'application/json',
-      'accept-encoding': 'identity',
-      'user-agent': USER_AGENT,
-      'wechatpay-serial': config.platformKeys.preferred(),
-      authorization: await authorize({ method, pathAndQuery, body }, config.merchantKey, deps.now()),
-      ...(body === '' ? {} : { 'content-type': 'application/json' }),
+    read: (outcome: HttpOutcome, signal: AbortSignal) => Promise<Try<T>>,
+  ): Promise<Try<T>> {
+    if (platformKeys.ready !== undefined && !(await platformKeys.ready(signal))) {
+      const nothing = { status: null, durationMs: 0, body: 'not sent: no platform certificate' }
+      const recorded = exchangeOf(request.method, `${config.baseUrls[0] ?? ''}${request.pathAndQuery}`, nothing)
+      return unsettled(recorded, {
+        duty: 'retry',
+        reason: 'no_platform_certificate',
+        message: '未能下载微信支付平台证书',
+        again: false,
+        isFault: true,
+      })
     }
-    const request: HttpRequest = { method, url: `${base}${pathAndQuery}`, headers, body: body === '' ? null : body }
-    return await deps.http.send(request, signal)
+    return await read(await send({ ...request, serial: platformKeys.preferred() }, tryNo, signal), signal)
   }
 
-  function queryTry(outcome: HttpOutcome): Try<Trade> {
-    if (outcome.kind !== 'answered') return notAnswered(outcome, true)
-    const { exchange: recorded } = outcome
-    const read = readAnswer(outcome)
-    if (read.kind === 'untrusted') return { ...read.unknown, exchange: recorded }
-    const { status, json } = read.answer
+  async function queryTry(outcome: HttpOutcome, signal: AbortSignal): Promise<Try<Trade>> {
+    if (outcome.kind !== 'answered') return notAnswered(outcome, 'query')
+    const answer = await readAnswer(outcome, signal)
+    if (answer.kind === 'unknown') return answer
+    const { status, json } = answer
     if (status === 200) {
-      const trade = tradeOf(json, config.spMchId !== null)
-      if (trade !== undefined) return { kind: 'done', value: trade, exchange: recorded }
-      return {
-        kind: 'unknown',
-        duty: 'alert',
-        reason: 'unknown_state',
-        message: '支付网关返回了无法识别的订单状态',
-        again: false,
-        isFault: false,
-        exchange: recorded,
-      }
+      const trade = tradeOf(json, spMchId)
+      if (trade !== undefined) return { kind: 'done', value: trade, exchange: outcome.exchange }
+      return unsettled(outcome.exchange, NOT_UNDERSTOOD)
     }
     const { code, message } = errorSchema.parse(json)
-    if (status === 404 && isNotFound(code)) return { kind: 'done', value: notFound(code), exchange: recorded }
-    return { kind: 'unknown', ...errorRow(status, code), message, exchange: recorded }
+    // ORDER_NOT_EXIST only: any other code means "we do not know", never "not found".
+    if (status === 404 && isNotFound(code)) return { kind: 'done', value: notFound(code), exchange: outcome.exchange }
+    return unsettled(outcome.exchange, { ...errorRow(status, code), message: message || httpMessage(status) })
   }
 
-  function closeTry(
-    outcome: HttpOutcome,
-  ): Try<Readonly<{ kind: 'accepted' }> | Readonly<{ kind: 'refused'; reason: string; message: string }>> {
-    if (outcome.kind !== 'answered') return notAnswered(outcome, outcome.kind === 'not_sent')
-    const { exchange: recorded } = outcome
-    const read = readAnswer(outcome)
-    if (read.kind === 'untrusted') return { ...read.unknown, again: false, exchange: recorded }
-    const { status, json } = read.answer
-    if (status === 204 || status === 200) return { kind: 'done', value: { kind: 'accepted' }, exchange: recorded }
+  async function closeTry(outcome: HttpOutcome, signal: AbortSignal): Promise<Try<Closing>> {
+    if (outcome.kind !== 'answered') return notAnswered(outcome, 'close')
+    const answer = await readAnswer(outcome, signal)
+    // A close is never repeated because of what was answered: only a fresh query can tell what it did.
+    if (answer.kind === 'unknown') return { ...answer, again: false }
+    const { status, json } = answer
+    if (status === 204 || status === 200)
+      return { kind: 'done', value: { kind: 'accepted' }, exchange: outcome.exchange }
     const { code, message } = errorSchema.parse(json)
     if (isCloseRefusal(code))
-      return { kind: 'done', value: { kind: 'refused', reason: code, message }, exchange: recorded }
-    return { kind: 'unknown', ...errorRow(status, code), message, again: false, exchange: recorded }
+      return { kind: 'done', value: { kind: 'refused', reason: code, message }, exchange: outcome.exchange }
+    const row = { ...errorRow(status, code), message: message || httpMessage(status), again: false }
+    return unsettled(outcome.exchange, row)
   }
 
-  type Read =
-    | Readonly<{ kind: 'verified'; answer: Answer }>
-    | Readonly<{ kind: 'untrusted'; unknown: Omit<Extract<Try<never>, { kind: 'unknown' }>, 'exchange'> }>
-
   /** Bytes → signature over them → JSON from them. An answer that is not WeChat's may cause another try, never a state. */
-  function readAnswer(outcome: HttpOutcome & { kind: 'answered' }): Read {
-    const verdict = verifyAnswer(outcome.headers, outcome.body, config.platformKeys.current(), deps.now())
-    if (verdict.kind === 'verified') {
-      if (Math.abs(verdict.skewS) >= SKEW_WARN_S) deps.onSkew(verdict.skewS)
-      const json = outcome.body.length === 0 ? null : parseStrictJson(outcome.body)
-      if (json !== undefined) return { kind: 'verified', answer: { status: outcome.status, json } }
-      return {
-        kind: 'untrusted',
-        unknown: {
-          kind: 'unknown',
-          duty: 'untrusted',
-          reason: 'unreadable',
-          message: '支付网关的应答无法解析',
-          again: false,
-          isFault: true,
-        },
-      }
-    }
-    const isSuccess = outcome.status >= 200 && outcome.status < 300
-    if (!isSuccess) {
+  async function readAnswer(outcome: Answered, signal: AbortSignal): Promise<Read> {
+    const verdict = await verdictOn(outcome, signal)
+    if (verdict.kind === 'untrusted') return untrusted(outcome, verdict.reason)
+    if (Math.abs(verdict.skewS) >= SKEW_WARN_S) deps.onSkew(verdict.skewS)
+    const json = outcome.body.length === 0 ? null : parseStrictJson(outcome.body)
+    if (json === undefined) return unsettled(outcome.exchange, UNREADABLE)
+    return { kind: 'verified', status: outcome.status, json }
+  }
+
+  /** An unknown serial fails closed; certificate mode looks for it first, since keys change while answers are under way. */
+  async function verdictOn(outcome: Answered, signal: AbortSignal): Promise<Verdict> {
+    const verify = () => verifyAnswer(outcome.headers, outcome.body, platformKeys.current(), deps.now())
+    const verdict = verify()
+    if (verdict.kind === 'verified' || verdict.reason !== 'unknown_serial') return verdict
+    const isKnownNow = await platformKeys.learn?.(outcome.headers['wechatpay-serial'] ?? '', signal)
+    return isKnownNow === true ? verify() : verdict
+  }
+
+  function untrusted(outcome: Answered, reason: Extract<Verdict, { kind: 'untrusted' }>['reason']): Unsettled {
+    const hint = clockHint(outcome.headers['date'], deps.now())
+    if (outcome.status < 200 || outcome.status > 299) {
       const { code, message } = errorSchema.parse(parseStrictJson(outcome.body))
-      return {
-        kind: 'untrusted',
-        unknown: {
-          kind: 'unknown',
-          ...errorRow(outcome.status, code),
-          message: message === '' ? `支付网关返回HTTP ${outcome.status}` : message,
-        },
-      }
+      const told = `${message || httpMessage(outcome.status)}${hint}`
+      return unsettled(outcome.exchange, { ...errorRow(outcome.status, code), message: told })
     }
     const message =
-      verdict.reason === 'stale' ? '支付网关应答的时间戳与本机时钟(clock)相差超过5分钟' : '支付网关的应答未通过验签'
-    return {
-      kind: 'untrusted',
-      unknown: { kind: 'unknown', duty: 'untrusted', reason: verdict.reason, message, again: false, isFault: true },
-    }
+      reason === 'stale' ? '支付网关应答的签名时间与本机时钟(clock)相差超过5分钟' : '支付网关的应答未通过验签'
+    return unsettled(outcome.exchange, {
+      duty: 'untrusted',
+      reason,
+      message: `${message}${hint}`,
+      again: false,
+      isFault: true,
+    })
   }
 
   return {
@@ -166,34 +204,6 @@ export function createWechatGateway(config: WechatConfig, deps: WechatDeps): Gat
   }
 }
 
-function notAnswered(
-  outcome: Exclude<HttpOutcome, { kind: 'answered' }>,
-  again: boolean,
-): Extract<Try<never>, { kind: 'unknown' }> {
-  // A time-out used up the deadline; everything else left time for another try.
-  const mayRepeat = again && outcome.reason !== 'timeout' && outcome.reason !== 'too_large'
-  const message = outcome.kind === 'not_sent' ? '支付网关无法连接' : '支付网关没有给出可用的应答'
-  return {
-    kind: 'unknown',
-    duty: 'retry',
-    reason: outcome.reason,
-    message,
-    again: mayRepeat,
-    isFault: true,
-    exchange: outcome.exchange,
-  }
-}
-
-function notFound(code: string): Trade {
-  return {
-    state: 'not_found',
-    gatewayState: code,
-    outTradeNo: null,
-    merchantId: null,
-    appId: null,
-    gatewayOrderNo: null,
-    amountFen: null,
-    currency: null,
-    paidAt: null,
-  }
+function httpMessage(status: number): string {
+  return `支付网关返回HTTP ${status}`
 }

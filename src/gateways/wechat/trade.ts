@@ -3,6 +3,7 @@ import { z } from 'zod'
 import { fenFrom } from '../../domain/money.js'
 import type { Trade, TradeState } from '../../domain/trade.js'
 import type { UnknownDuty } from '../gateway.js'
+import type { V2Fields } from './v2-codec.js'
 
 /** WeChat Pay, query order: trade_state. Whatever is not in here is unknown. */
 const STATE_OF: Readonly<Record<string, TradeState>> = {
@@ -44,7 +45,7 @@ function plain(code: string): string {
   return code.replaceAll('_', '').toUpperCase()
 }
 
-/** What an error answer asks of us, whether or not it is signed: it never tells a state. */
+/** What an error answer asks of us, whether or not it is signed: it never tells a state. `httpStatus` is 200 of APIv2. */
 export function errorRow(httpStatus: number, code: string): Row {
   const row = ERROR_OF[plain(code)]
   if (row !== undefined) return row
@@ -66,7 +67,6 @@ export function isCloseRefusal(code: string): boolean {
     'ORDERNOTEXIST',
     'ORDERREVERSED',
     'TRADESTATEERROR',
-    'INVALIDREQUEST',
     'USERPAYING',
   ].includes(plain(code))
 }
@@ -92,25 +92,101 @@ const tradeSchema = z.object({
   amount: z.object({ total: z.int().nullish(), currency: text }).nullish(),
 })
 
-/** The trade that a verified answer tells of; undefined where its state or amount is not understood. */
-export function tradeOf(answer: unknown, partner: boolean): Trade | undefined {
+/**
+ * The trade that a verified answer tells of; undefined where its state or amount is not understood, or where it does not
+ * say whose order it speaks of, which every genuine answer does. `spMchId`: the service provider in partner mode.
+ */
+export function tradeOf(answer: unknown, spMchId: string | null): Trade | undefined {
   const parsed = tradeSchema.safeParse(answer)
   if (!parsed.success) return undefined
   const { data } = parsed
-  const state = STATE_OF[data.trade_state]
-  if (state === undefined || !Object.hasOwn(STATE_OF, data.trade_state)) return undefined
-  const total = data.amount?.total ?? null
-  const amountFen = total === null ? null : fenFrom(total)
-  if (amountFen === undefined || (state === 'paid' && amountFen === null)) return undefined
-  return {
-    state,
+  return tradeFrom({
     gatewayState: data.trade_state,
     outTradeNo: data.out_trade_no ?? null,
-    merchantId: (partner ? data.sub_mchid : data.mchid) ?? null,
-    appId: (partner ? data.sp_appid : data.appid) ?? null,
+    merchantId: merchantOf(spMchId, data.sp_mchid, spMchId === null ? data.mchid : data.sub_mchid),
+    appId: (spMchId === null ? data.appid : data.sp_appid) ?? null,
     gatewayOrderNo: data.transaction_id ?? null,
-    amountFen,
+    total: data.amount?.total ?? null,
     currency: data.amount?.currency ?? null,
     paidAt: data.success_time === null || data.success_time === undefined ? null : new Date(data.success_time),
+  })
+}
+
+/** The same of an APIv2 answer (WeChat Pay APIv2, orderquery). */
+export function tradeOfV2(fields: V2Fields, spMchId: string | null): Trade | undefined {
+  const total = member(fields, 'total_fee')
+  const timeEnd = member(fields, 'time_end')
+  const paidAt = timeEnd === null ? null : beijingTime(timeEnd)
+  if (paidAt === undefined || (total !== null && !/^\d{1,15}$/.test(total))) return undefined
+  return tradeFrom({
+    gatewayState: member(fields, 'trade_state') ?? '',
+    outTradeNo: member(fields, 'out_trade_no'),
+    ...identityOfV2(fields, spMchId),
+    gatewayOrderNo: member(fields, 'transaction_id'),
+    total: total === null ? null : Number(total),
+    currency: member(fields, 'fee_type'),
+    paidAt,
+  })
+}
+
+/** Whom an APIv2 answer speaks for. */
+export function identityOfV2(fields: V2Fields, spMchId: string | null): Pick<Trade, 'merchantId' | 'appId'> {
+  const mchId = member(fields, 'mch_id')
+  const merchantId = spMchId === null ? mchId : merchantOf(spMchId, mchId, member(fields, 'sub_mch_id'))
+  return { merchantId, appId: member(fields, 'appid') }
+}
+
+/** No such trade, said verifiably. APIv3 names nobody in it, APIv2 the merchant. */
+export function notFound(code: string, identity: Partial<Pick<Trade, 'merchantId' | 'appId'>> = {}): Trade {
+  return {
+    state: 'not_found',
+    gatewayState: code,
+    outTradeNo: null,
+    merchantId: null,
+    appId: null,
+    gatewayOrderNo: null,
+    amountFen: null,
+    currency: null,
+    paidAt: null,
+    ...identity,
   }
+}
+
+type Told = Omit<Trade, 'state' | 'amountFen'> & Readonly<{ total: number | null }>
+
+function tradeFrom({ total, ...told }: Told): Trade | undefined {
+  const state = Object.hasOwn(STATE_OF, told.gatewayState) ? STATE_OF[told.gatewayState] : undefined
+  if (state === undefined) return undefined
+  if (told.outTradeNo === null || told.merchantId === null || told.appId === null) return undefined
+  const amountFen = total === null ? null : fenFrom(total)
+  if (amountFen === undefined || (state === 'paid' && amountFen === null)) return undefined
+  return { ...told, state, amountFen }
+}
+
+/** In partner mode the sub-merchant, unless the provider is another one: then that one, so that the difference is seen. */
+function merchantOf(
+  spMchId: string | null,
+  named: string | null | undefined,
+  merchant: string | null | undefined,
+): string | null {
+  return spMchId !== null && named !== spMchId ? (named ?? null) : (merchant ?? null)
+}
+
+/** APIv2 writes an empty member for what it does not tell. */
+function member(fields: V2Fields, name: string): string | null {
+  const value = fields.get(name)
+  return value === undefined || value === '' ? null : value
+}
+
+const BEIJING_OFFSET_MS = 8 * 3_600_000
+
+/** yyyyMMddHHmmss in Beijing time (WeChat Pay APIv2, time_end); undefined for what is no time. */
+function beijingTime(text: string): Date | undefined {
+  const match = /^(\d{4})(\d\d)(\d\d)(\d\d)(\d\d)(\d\d)$/.exec(text)
+  if (match === null) return undefined
+  const [year = 0, month = 0, day = 0, hour = 0, minute = 0, second = 0] = match.slice(1).map(Number)
+  const wall = new Date(Date.UTC(year, month - 1, day, hour, minute, second))
+  // Date.UTC turns the 31st of a short month into the 1st of the next: then it is not the time that was written.
+  const written = wall.toISOString().replace(/\D/g, '').slice(0, 14)
+  return written === text ? new Date(wall.getTime() - BEIJING_OFFSET_MS) : undefined
 }

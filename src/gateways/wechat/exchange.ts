@@ -1,0 +1,76 @@
+import type { Http, HttpOutcome, HttpRequest } from '../http.js'
+import { authorize, type MerchantKey } from './codec.js'
+
+/** A host that could not be reached is left aside for so long, where there is another one. */
+const DOWN_MS = 30_000
+const USER_AGENT = 'unipay-sync/0.1'
+
+/** The gateway's hosts, in order of preference; one that could not be reached steps back for a while. */
+export function createHosts(baseUrls: readonly string[], now: () => number) {
+  const downUntilMs = new Map<string, number>()
+  return {
+    /** For the `tryNo`th try of a call: the preferred host first, then the others in turn. */
+    pick(tryNo: number): string {
+      const nowMs = now()
+      const isDown = (url: string) => nowMs < (downUntilMs.get(url) ?? 0)
+      const inOrder = [...baseUrls.filter((url) => !isDown(url)), ...baseUrls.filter(isDown)]
+      return inOrder[tryNo % inOrder.length] ?? ''
+    },
+    /** Told after each try. A try that failed moves on by `tryNo`; only an unreachable host is remembered. */
+    tell(baseUrl: string, outcome: HttpOutcome): void {
+      if (outcome.kind === 'not_sent') downUntilMs.set(baseUrl, now() + DOWN_MS)
+      else downUntilMs.delete(baseUrl)
+    },
+  }
+}
+
+export type Hosts = ReturnType<typeof createHosts>
+
+export type SignedExchangeDeps = Readonly<{
+  http: Http
+  hosts: Hosts
+  merchantKey: MerchantKey
+  now: () => number
+}>
+
+/** `serial`: of the key that we can verify with; null while we know none. */
+export type V3Request = Readonly<{ method: 'GET' | 'POST'; pathAndQuery: string; body: string; serial: string | null }>
+
+/** One signed APIv3 request to one host. */
+export function createSignedExchange({ http, hosts, merchantKey, now }: SignedExchangeDeps) {
+  return async ({ serial, ...signed }: V3Request, tryNo: number, signal: AbortSignal): Promise<HttpOutcome> => {
+    const { method, pathAndQuery, body } = signed
+    const baseUrl = hosts.pick(tryNo)
+    const headers = {
+      accept: 'application/json',
+      'accept-encoding': 'identity',
+      'user-agent': USER_AGENT,
+      authorization: await authorize(signed, merchantKey, now()),
+      ...(serial === null ? {} : { 'wechatpay-serial': serial }),
+      ...(body === '' ? {} : { 'content-type': 'application/json' }),
+    }
+    const request: HttpRequest = { method, url: `${baseUrl}${pathAndQuery}`, headers, body: body === '' ? null : body }
+    const outcome = await http.send(request, signal)
+    hosts.tell(baseUrl, outcome)
+    return outcome
+  }
+}
+
+export type SignedExchange = ReturnType<typeof createSignedExchange>
+
+/** One APIv2 request to one host. */
+export function createXmlExchange({ http, hosts }: Readonly<{ http: Http; hosts: Hosts }>) {
+  return async (path: string, xml: string, tryNo: number, signal: AbortSignal): Promise<HttpOutcome> => {
+    const baseUrl = hosts.pick(tryNo)
+    const headers = {
+      'accept-encoding': 'identity',
+      'user-agent': USER_AGENT,
+      'content-type': 'text/xml; charset=utf-8',
+    }
+    const outcome = await http.send({ method: 'POST', url: `${baseUrl}${path}`, headers, body: xml }, signal)
+    hosts.tell(baseUrl, outcome)
+    return outcome
+  }
+}
+
+export type XmlExchange = ReturnType<typeof createXmlExchange>
