@@ -2,6 +2,7 @@ import type { Config } from './config.js'
 import { nextSyncDelayS } from './domain/schedule.js'
 import { createGateways } from './gateways/registry.js'
 import { buildServer } from './http/server.js'
+import { watchLoad } from './http/shed-load.js'
 import { createLog, type Log } from './log.js'
 import { type Loop, startLoop } from './loop.js'
 import { createMetrics } from './metrics.js'
@@ -74,8 +75,16 @@ export async function compose(config: Config, overrides: Readonly<{ log?: Log; n
   const isApi = config.ROLES.includes('api')
   const server = buildServer({
     log,
+  const load = watchLoad(database.load)
     syncPay: isApi
       ? {
+    admission: {
+      merchantRatePerS: config.UNIPAY_RATE_PER_S,
+      overload: load.overload,
+      onRefused: metrics.http.refused,
+      monotonicMs: () => performance.now(),
+    },
+    trustedProxies: config.TRUST_PROXY,
           syncOrder,
           signing: { secrets: config.SIGN_SECRETS, type: config.SIGN_TYPE, required: config.SIGN_REQUIRED },
           reqTimeWindowS: config.REQ_TIME_WINDOW_S,
@@ -136,6 +145,7 @@ export async function compose(config: Config, overrides: Readonly<{ log?: Log; n
       await embedded?.stop()
     },
   }
+      load.stop()
 }
 
 export type Service = Awaited<ReturnType<typeof compose>>

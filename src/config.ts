@@ -1,4 +1,5 @@
 import { readFileSync } from 'node:fs'
+import { isIP } from 'node:net'
 
 import { z } from 'zod'
 
@@ -38,10 +39,27 @@ const httpUrl = z
   .string()
   .refine((value) => URL.canParse(value) && /^https?:\/\//i.test(value), 'must be an http or https URL')
 
+const PROXY_NAMES = ['loopback', 'linklocal', 'uniquelocal']
+/** An address, a network in CIDR form, or a name for the private ones. Never "everyone": addresses would be theirs to choose. */
+function isProxy(value: string): boolean {
+  const [address = '', bits, ...rest] = value.split('/')
+  if (PROXY_NAMES.includes(value)) return true
+  const bitsMax = isIP(address) === 4 ? 32 : 128
+  const isNetwork = bits === undefined || (/^\d{1,3}$/.test(bits) && Number(bits) > 0 && Number(bits) <= bitsMax)
+  return isIP(address) !== 0 && isNetwork && rest.length === 0
+}
+
 /** Every setting, with its default and what it is for; the README's table is made from it (`settingsTable`). */
 const SETTINGS = {
   HOST: z.string().default('0.0.0.0').describe('where to listen'),
   PORT: whole(9000, 0, 65_535).describe('where to listen; 0 takes a free port'),
+  TRUST_PROXY: z
+    .string()
+    .transform(list)
+    .pipe(z.array(z.string().refine(isProxy, 'must be addresses or networks, or loopback, linklocal, uniquelocal')))
+    .default([])
+    .describe('comma separated addresses or networks of proxies whose X-Forwarded-For is believed'),
+  UNIPAY_RATE_PER_S: whole(0, 0, 100_000).describe('requests of one address under /unipay; 0: not limited'),
   DATABASE_URL: text.describe('PostgreSQL; unset: an embedded one in DATA_DIR; required in production'),
   DATA_DIR: z.string().default('./.data').describe('the embedded PostgreSQL and the sandbox keep their files here'),
   DATABASE_POOL_MAX: whole(20, 1, 500).describe('connections of this process'),
@@ -182,7 +200,7 @@ export function settingsTable(): string {
   const rows = SETTING_NAMES.map((name) => {
     const schema: z.ZodType = SETTINGS[name]
     const fallback = schema.safeParse(undefined).data
-    const shown = Array.isArray(fallback) ? fallback.join(',') : String(fallback ?? '')
+    const shown = [fallback ?? []].flat().join(',')
     return `| ${name} | ${shown === '' ? '–' : shown} | ${schema.description ?? ''} |`
   })
   return ['| name | default | |', '|---|---|---|', ...rows].join('\n')

@@ -53,6 +53,10 @@ export function createMetrics() {
   })
   const deaths = counter('unipay_notice_deaths_total', 'Notices given up after their last send', [])
 
+  const refusals = counter('unipay_requests_refused_total', 'Requests refused before they were read, by reason', [
+    'reason',
+  ])
+
   return {
     contentType: registry.contentType,
     text: () => registry.metrics(),
@@ -66,6 +70,7 @@ export function createMetrics() {
       },
       exceptionOpened: (kind: string) => exceptions.inc({ kind }),
     },
+    http: { refused: (reason: string) => refusals.inc({ reason }) },
     courier: {
       attempted: (outcome: string, seconds: number) => attempts.observe({ outcome }, seconds),
       delivered: (lagS: number) => noticeLag.observe(lagS),

@@ -12,6 +12,9 @@ export const RESULT_CODES = {
   amountMismatch: { code: 28100, message: '支付金额异常' },
   identityMismatch: { code: 28100, message: '网关订单信息不一致' },
   gatewayUnknown: { code: 20000, message: '支付网关未能确认订单状态' },
+  // Not of the contract's table: the gateway was not asked, for a reason of ours that passes by itself.
+  tooMany: { code: 20000, message: '请求过于频繁，请稍后再试' },
+  overloaded: { code: 20000, message: '系统繁忙，请稍后再试' },
   unexpected: { code: 10001, message: '系统错误' },
   noSuchRoute: { code: 10010, message: '未找到接口信息' },
 } as const satisfies Record<string, { code: number; message: string }>

@@ -3,10 +3,13 @@ import { hasZodFastifySchemaValidationErrors, serializerCompiler, validatorCompi
 
 import type { Log } from '../log.js'
 import { newTraceId } from '../trace-id.js'
+import { type AdmissionDeps, admitMerchants, admitOperators } from './admission.js'
+import { boundConnections } from './connections.js'
 import { type HealthDeps, registerHealth } from './health.js'
 import { type OpsDeps, registerOps } from './ops/routes.js'
 import { sendProblem } from './problem.js'
 import { errorReply } from './reply.js'
+import { setSecurityHeaders } from './security-headers.js'
 import { registerSyncPay, type SyncPayDeps } from './sync-pay.js'
 
 export type ServerDeps = Readonly<{
@@ -16,6 +19,9 @@ export type ServerDeps = Readonly<{
   health: HealthDeps
   /** Null where no operator's token is set: /ops is not served then. */
   ops: OpsDeps | null
+  admission: AdmissionDeps
+  /** Proxies whose X-Forwarded-For is believed: addresses, networks, or proxy-addr's names for them. */
+  trustedProxies: readonly string[]
 }>
 
 /** The merchants' paths, however many slashes the SDK puts before them. */
@@ -32,12 +38,17 @@ export function buildServer(deps: ServerDeps) {
     // A client has 30 s to send its request, and an idle connection is kept for 72 s, longer than usual balancers keep theirs.
     requestTimeout: 30_000,
     keepAliveTimeout: 72_000,
+    // Headers, the URL among them, come at once or not at all; Node looks for those that did not every second.
+    http: { headersTimeout: 10_000, maxHeaderSize: 16_384, connectionsCheckingInterval: 1_000 },
+    trustProxy: deps.trustedProxies.length === 0 ? false : [...deps.trustedProxies],
     return503OnClosing: false,
     routerOptions: { ignoreDuplicateSlashes: true, maxParamLength: 200 },
     frameworkErrors: (error, request, reply) => {
       void onError(error, request, reply)
     },
   })
+  boundConnections(app.server)
+  app.addHook('onRequest', setSecurityHeaders)
   app.setValidatorCompiler(validatorCompiler)
   app.setSerializerCompiler(serializerCompiler)
   app.setErrorHandler(onError)
@@ -46,6 +57,7 @@ export function buildServer(deps: ServerDeps) {
   if (syncPay !== null) {
     void app.register(
       (merchant, _options, done) => {
+        admitMerchants(merchant, deps.admission)
         registerSyncPay(merchant, syncPay)
         done()
       },
@@ -55,6 +67,7 @@ export function buildServer(deps: ServerDeps) {
   if (ops !== null) {
     void app.register(
       (operator, _options, done) => {
+        admitOperators(operator, deps.admission)
         registerOps(operator, ops)
         done()
       },

@@ -33,10 +33,16 @@ export function createDatabase(options: DatabaseOptions) {
   })
   // Without a listener, an idle connection that breaks would end the process.
   pool.on('error', options.onIdleError)
+  let handedOut = 0
+  pool.on('acquire', () => {
+    handedOut += 1
+  })
   const prisma = new PrismaClient({ adapter: new PrismaPg(pool) })
   return {
     pool,
     prisma,
+    /** Callers that wait for a connection now, and connections handed out since the start. */
+    load: () => ({ waiting: pool.waitingCount, handedOut }),
     /** Why no work can be done on this database now; null where it can. */
     async whyNotReady(): Promise<string | null> {
       try {
