@@ -199,9 +199,14 @@ export function loadConfig(environment: Readonly<Record<string, string | undefin
 export function settingsTable(): string {
   const rows = SETTING_NAMES.map((name) => {
     const schema: z.ZodType = SETTINGS[name]
-    const fallback = schema.safeParse(undefined).data
-    const shown = [fallback ?? []].flat().join(',')
+    const fallback: unknown = schema.safeParse(undefined).data
+    const shown = fallback === undefined ? '' : String(fallback)
     return `| ${name} | ${shown === '' ? '–' : shown} | ${schema.description ?? ''} |`
   })
   return ['| name | default | |', '|---|---|---|', ...rows].join('\n')
+}
+
+function fallbackText(fallback: unknown): string {
+  if (Array.isArray(fallback)) return fallback.join(',')
+  return fallback === undefined ? '' : JSON.stringify(fallback).replaceAll('"', '')
 }
