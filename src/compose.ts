@@ -9,7 +9,9 @@ import { createMetrics } from './metrics.js'
 import { createCourier } from './notify/courier.js'
 import { createDatabase, STATEMENT_WAIT_MS_MAX } from './store/client.js'
 import { type EmbeddedPostgres, startEmbedded } from './store/embedded.js'
+import { createExceptions } from './store/exceptions.js'
 import { migrate } from './store/migrate.js'
+import { createNotices } from './store/notices.js'
 import { createOrders } from './store/orders.js'
 import { createOutbox } from './store/outbox.js'
 import { createRecords } from './store/records.js'
@@ -73,11 +75,9 @@ export async function compose(config: Config, overrides: Readonly<{ log?: Log; n
   })
   let isDraining = false
   const isApi = config.ROLES.includes('api')
+  const load = watchLoad(database.load)
   const server = buildServer({
     log,
-  const load = watchLoad(database.load)
-    syncPay: isApi
-      ? {
     admission: {
       merchantRatePerS: config.UNIPAY_RATE_PER_S,
       overload: load.overload,
@@ -85,6 +85,8 @@ export async function compose(config: Config, overrides: Readonly<{ log?: Log; n
       monotonicMs: () => performance.now(),
     },
     trustedProxies: config.TRUST_PROXY,
+    syncPay: isApi
+      ? {
           syncOrder,
           signing: { secrets: config.SIGN_SECRETS, type: config.SIGN_TYPE, required: config.SIGN_REQUIRED },
           reqTimeWindowS: config.REQ_TIME_WINDOW_S,
@@ -102,6 +104,9 @@ export async function compose(config: Config, overrides: Readonly<{ log?: Log; n
             tokens: config.OPS_TOKENS,
             register: createRegistration(database.prisma, { firstSyncAt }),
             records: createRecords(database.prisma),
+            exceptions: createExceptions(database.prisma),
+            notices: createNotices(database.prisma),
+            syncOrder,
             now,
           },
   })
@@ -140,12 +145,12 @@ export async function compose(config: Config, overrides: Readonly<{ log?: Log; n
       isDraining = true
       await Promise.all([server.close(), ...loops.map(async (running) => await running.stop())])
       await Promise.all([...sweepers.map(async (sweeper) => await sweeper.drain()), courier.drain()])
+      load.stop()
       gateways.close()
       await database.close()
       await embedded?.stop()
     },
   }
-      load.stop()
 }
 
 export type Service = Awaited<ReturnType<typeof compose>>

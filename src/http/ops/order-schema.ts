@@ -3,7 +3,6 @@ import { z } from 'zod'
 import { fenFrom } from '../../domain/money.js'
 import { ORDER_STATUSES, type OrderId, orderIdFrom, PAY_WAYS } from '../../domain/order.js'
 import type { Order as OrderRow } from '../../generated/prisma/client.js'
-import type { OrderHistory } from '../../store/records.js'
 import type { NewOrder } from '../../store/registration.js'
 
 /** Text that PostgreSQL can keep: no NUL, no half of a surrogate pair. */
@@ -18,7 +17,7 @@ const time = z.iso.datetime({ offset: true }).describe('RFC 3339')
 /** An order id: a 64-bit integer above zero, as a string (a JSON number would lose digits). */
 export const paymentIdSchema = z
   .string()
-  .regex(/^\d{1,19}$/, 'must be a string of up to 19 digits')
+  .regex(/^\d{1,19}$/, { error: 'must be a string of up to 19 digits', abort: true })
   .refine((text) => orderIdFrom(BigInt(text)) !== undefined, 'must be from 1 to 2^63-1')
 
 /** `POST /ops/orders`, and one line of an import. Money in fen. */
@@ -75,7 +74,28 @@ export function newOrderOf(given: z.output<typeof newOrderSchema>): NewOrder {
 }
 
 /** An order as /ops shows it: ids as strings, money in fen, times RFC 3339. */
-export function orderView(row: OrderRow) {
+export const orderSchema = z.object({
+  paymentId: z.string(),
+  businessNo: z.string(),
+  title: z.string().nullable(),
+  channel: z.string().nullable(),
+  payWay: z.string(),
+  amount: z.int(),
+  currency: z.string(),
+  status: z.string(),
+  createTime: z.string(),
+  expiredTime: z.string(),
+  outTradeNo: z.string(),
+  gatewayOrderNo: z.string().nullable(),
+  payTime: z.string().nullable(),
+  closeTime: z.string().nullable(),
+  notifyUrl: z.string().nullable(),
+  attach: z.string().nullable(),
+  nextSyncTime: z.string().nullable(),
+  syncFailures: z.int(),
+})
+
+export function orderView(row: OrderRow): z.input<typeof orderSchema> {
   return {
     paymentId: row.id.toString(),
     businessNo: row.businessNo,
@@ -95,86 +115,5 @@ export function orderView(row: OrderRow) {
     attach: row.attach,
     nextSyncTime: row.nextSyncAt?.toISOString() ?? null,
     syncFailures: row.syncFailures,
-  }
-}
-
-/** The order and its whole story, newest first. */
-export function historyView(history: OrderHistory) {
-  return {
-    order: orderView(history),
-    syncs: history.syncs.map((sync) => ({
-      id: sync.id.toString(),
-      traceId: sync.traceId,
-      source: sync.source,
-      actor: sync.actor,
-      clientIp: sync.clientIp,
-      outcome: sync.outcome,
-      gatewayStatus: sync.gatewayStatus,
-      tradeState: sync.tradeState,
-      decision: sync.decision,
-      repairOrderNo: sync.repairNo?.toString() ?? null,
-      errorCode: sync.errorCode,
-      errorMsg: sync.errorMsg,
-      exchanges: sync.exchanges,
-      durationMs: sync.durationMs,
-      createTime: sync.createdAt.toISOString(),
-    })),
-    repairs: history.repairs.map((repair) => ({
-      repairOrderNo: repair.repairNo.toString(),
-      syncId: repair.syncId.toString(),
-      way: repair.way,
-      gatewayStatus: repair.gatewayStatus,
-      statusBefore: repair.statusBefore,
-      statusAfter: repair.statusAfter,
-      amount: Number(repair.amountFen),
-      actor: repair.actor,
-      createTime: repair.createdAt.toISOString(),
-    })),
-    notices: history.notices.map(noticeView),
-    exceptions: history.exceptions.map(exceptionView),
-  }
-}
-
-type NoticeRow = OrderHistory['notices'][number]
-
-export function noticeView(notice: NoticeRow) {
-  return {
-    id: notice.id.toString(),
-    paymentId: notice.orderId.toString(),
-    repairOrderNo: notice.repairNo.toString(),
-    traceId: notice.traceId,
-    url: notice.url,
-    payload: notice.payload,
-    state: notice.state,
-    attempts: notice.attempts,
-    nextAttemptTime: notice.nextAttemptAt?.toISOString() ?? null,
-    createTime: notice.createdAt.toISOString(),
-    deliveredTime: notice.deliveredAt?.toISOString() ?? null,
-    history: notice.history.map((attempt) => ({
-      attempt: attempt.attempt,
-      outcome: attempt.outcome,
-      httpStatus: attempt.httpStatus,
-      excerpt: attempt.excerpt,
-      durationMs: attempt.durationMs,
-      createTime: attempt.createdAt.toISOString(),
-    })),
-  }
-}
-
-export function exceptionView(exception: OrderHistory['exceptions'][number]) {
-  return {
-    id: exception.id.toString(),
-    paymentId: exception.orderId.toString(),
-    syncId: exception.syncId.toString(),
-    kind: exception.kind,
-    state: exception.state,
-    atRisk: Number(exception.atRiskFen),
-    evidence: exception.evidence,
-    seenCount: exception.seenCount,
-    openTime: exception.openedAt.toISOString(),
-    lastSeenTime: exception.lastSeenAt.toISOString(),
-    resolvedTime: exception.resolvedAt?.toISOString() ?? null,
-    resolvedBy: exception.resolvedBy,
-    note: exception.note,
   }
 }

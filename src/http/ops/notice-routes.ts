@@ -1,0 +1,58 @@
+import type { FastifyInstance } from 'fastify'
+import type { ZodTypeProvider } from 'fastify-type-provider-zod'
+import { z } from 'zod'
+
+import { NOTICE_STATES, type Notices } from '../../store/notices.js'
+import { sendProblem } from '../problem.js'
+import { idParams, pageOf, pageQuery, pageSchema } from './page.js'
+import { problems } from './problems.js'
+import { noticeSchema, noticeView } from './record-schema.js'
+
+export type NoticeRouteDeps = Readonly<{ notices: Notices; now: () => number }>
+
+const tags = ['notices']
+
+export function registerNoticeRoutes(scope: FastifyInstance, deps: NoticeRouteDeps): void {
+  const app = scope.withTypeProvider<ZodTypeProvider>()
+
+  app.get(
+    '/notices',
+    {
+      schema: {
+        tags,
+        summary: 'What merchants were told, or not yet, newest first',
+        querystring: z.object({ state: z.enum(NOTICE_STATES).optional(), ...pageQuery }),
+        response: { 200: pageSchema(noticeSchema), ...problems() },
+      },
+    },
+    async (request, _reply) => {
+      const { state, cursor, limit } = request.query
+      const beforeId = cursor === undefined ? null : BigInt(cursor)
+      const rows = await deps.notices.list({ state: state ?? null, beforeId, limit: limit + 1 })
+      return pageOf(rows, limit, noticeView)
+    },
+  )
+
+  app.post(
+    '/notices/:id/redeliver',
+    {
+      schema: {
+        tags,
+        summary: 'Send a notice again, now; its schedule starts anew',
+        params: idParams,
+        response: { 200: noticeSchema, ...problems(404) },
+      },
+    },
+    async (request, reply) => {
+      const notice = await deps.notices.redeliver(BigInt(request.params.id), new Date(deps.now()))
+      if (notice === null) return sendProblem(reply, 404, 'Not Found', 'No such notice.')
+      request.log.info({
+        event: 'notice_redelivered',
+        operator: request.operator,
+        noticeId: request.params.id,
+        orderId: notice.orderId.toString(),
+      })
+      return noticeView(notice)
+    },
+  )
+}

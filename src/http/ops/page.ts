@@ -1,0 +1,35 @@
+import { z } from 'zod'
+
+import { ORDER_ID_MAX } from '../../domain/order.js'
+
+/** A page holds at most this many; a reader of more follows `nextCursor`. */
+const PAGE_MAX = 200
+
+/** An id that PostgreSQL's BIGINT holds, as a string. */
+export const rowIdSchema = z
+  .string()
+  .regex(/^\d{1,19}$/, { error: 'must be a string of up to 19 digits', abort: true })
+  .refine((text) => BigInt(text) <= ORDER_ID_MAX, 'must be at most 2^63-1')
+
+export const idParams = z.object({ id: rowIdSchema })
+
+export const pageQuery = {
+  cursor: rowIdSchema.optional().describe('nextCursor of the page before'),
+  limit: z.coerce.number().pipe(z.int().min(1).max(PAGE_MAX)).default(50),
+}
+
+/** One page, newest first; `nextCursor` null on the last one. */
+export function pageSchema<Item extends z.ZodType>(item: Item) {
+  return z.object({ items: z.array(item), nextCursor: z.string().nullable() })
+}
+
+/** Cuts a page off rows that were read with one more than the page holds. */
+export function pageOf<Row extends { id: bigint }, View>(
+  rows: readonly Row[],
+  limit: number,
+  view: (row: Row) => View,
+): { items: View[]; nextCursor: string | null } {
+  const shown = rows.slice(0, limit)
+  const isLast = rows.length <= limit
+  return { items: shown.map(view), nextCursor: isLast ? null : (shown.at(-1)?.id.toString() ?? null) }
+}

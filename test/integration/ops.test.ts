@@ -1,0 +1,196 @@
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+
+import { OPS_TOKEN, startService, type TestService } from '../support/service.js'
+
+type Page = { items: (Record<string, unknown> & { id: string })[]; nextCursor: string | null }
+type Synced = {
+  dryRun: boolean
+  outcome: string
+  repair: boolean
+  repairOrderNo: string | null
+  traceId: string
+  here: { status: string; statusAfter: string }
+  evidence: { state: string; gatewayState: string; amount: number }
+  decision: { action: string; exception: string | null; why: string }
+}
+
+let service: TestService
+beforeAll(async () => {
+  service = await startService()
+})
+afterAll(async () => {
+  await service.stop()
+})
+
+async function paidOrder(order: Record<string, unknown> = {}, trade: Record<string, unknown> = {}): Promise<string> {
+  const id = await service.register(order)
+  service.wechat.putTrade(id, { state: 'SUCCESS', amount: 1000, ...trade })
+  return id
+}
+
+async function syncByOperator(id: string, query = ''): Promise<{ status: number; body: Synced }> {
+  const { status, body } = await service.ops('POST', `/ops/orders/${id}/sync${query}`)
+  return { status, body: body as Synced }
+}
+
+describe('POST /ops/orders/{id}/sync', () => {
+  it('repairs, and the records carry the operator’s name and the answer’s trace id', async () => {
+    const id = await paidOrder()
+    const { status, body } = await syncByOperator(id)
+    expect(status).toBe(200)
+    expect(body).toMatchObject({
+      dryRun: false,
+      outcome: 'synced',
+      gatewayStatus: 'pay_success',
+      repair: true,
+      here: { status: 'progress', statusAfter: 'success' },
+      evidence: { state: 'paid', gatewayState: 'SUCCESS', amount: 1000, outTradeNo: id },
+      decision: { action: 'settle', exception: null },
+    })
+    const { order, syncs, repairs } = await service.history(id)
+    expect(order.status).toBe('success')
+    expect(syncs).toMatchObject([{ source: 'operator', actor: 'tester', traceId: body.traceId }])
+    expect(repairs).toMatchObject([{ actor: 'tester', repairOrderNo: body.repairOrderNo }])
+  })
+
+  it('a dry run says what would be done, on which evidence and why, and changes nothing', async () => {
+    const id = await paidOrder()
+    const before = await service.history(id)
+    const { status, body } = await syncByOperator(id, '?dryRun=true')
+    expect(status).toBe(200)
+    expect(body).toMatchObject({
+      dryRun: true,
+      repair: true,
+      repairOrderNo: null,
+      here: { status: 'progress', statusAfter: 'success' },
+      decision: { action: 'settle' },
+    })
+    expect(body.decision.why).toContain('progress here, paid (SUCCESS) there')
+    expect(await service.history(id)).toEqual(before)
+  })
+
+  it('an answer about another amount changes nothing and says which field differs', async () => {
+    const id = await paidOrder({}, { amount: 1 })
+    const { status, body } = await syncByOperator(id)
+    expect(status).toBe(200)
+    expect(body).toMatchObject({ outcome: 'mismatch', repair: false, decision: { exception: 'amount_mismatch' } })
+    expect(body.decision.why).toContain('amount is 1000 here and 1 there')
+    expect((await service.history(id)).order.status).toBe('progress')
+  })
+
+  it('a gateway that cannot be understood is 502, and nothing changes', async () => {
+    const id = await paidOrder()
+    service.wechat.addFaults([{ on: 'query', fault: 'tampered', times: 3, outTradeNo: id }])
+    const answer = await service.ops('POST', `/ops/orders/${id}/sync`)
+    expect(answer).toMatchObject({ status: 502, body: { title: 'Bad Gateway', status: 502 } })
+    expect((await service.history(id)).order.status).toBe('progress')
+  })
+
+  it('an unknown order is 404, one without a channel 422, a malformed id 400; all as problem+json', async () => {
+    const channelless = await service.register({ channel: null })
+    expect(await syncByOperator('1')).toMatchObject({ status: 404, body: { status: 404, traceId: expect.any(String) } })
+    expect(await syncByOperator(channelless)).toMatchObject({ status: 422 })
+    expect(await syncByOperator('abc')).toMatchObject({ status: 400 })
+    const response = await fetch(`${service.url}/ops/orders/1/sync`, {
+      method: 'POST',
+      headers: { authorization: `Bearer ${OPS_TOKEN}` },
+    })
+    expect(response.headers.get('content-type')).toMatch(/^application\/problem\+json/)
+  })
+})
+
+describe('exceptions', () => {
+  it('are listed newest first, filtered, in pages that neither repeat nor skip one', async () => {
+    const ids: string[] = []
+    for (let index = 0; index < 5; index++) {
+      const id = await paidOrder({}, { amount: 1 })
+      ids.unshift(id)
+      await service.sync(id)
+    }
+    const path = '/ops/exceptions?state=open&kind=amount_mismatch&limit=2'
+    const seen: unknown[] = []
+    let cursor: string | null = ''
+    while (cursor !== null) {
+      const page: Page = (await service.ops('GET', cursor === '' ? path : `${path}&cursor=${cursor}`)).body as Page
+      expect(page.items.length).toBeLessThanOrEqual(2)
+      seen.push(...page.items.map(({ paymentId }) => paymentId))
+      cursor = page.nextCursor
+    }
+    expect(seen.slice(0, 5)).toEqual(ids)
+    expect(new Set(seen).size).toBe(seen.length)
+    expect((await service.ops('GET', '/ops/exceptions?state=resolved')).body).toEqual({ items: [], nextCursor: null })
+    expect((await service.ops('GET', '/ops/exceptions?kind=nonsense')).status).toBe(400)
+  })
+
+  it('are resolved once, by name and with a reason, and the same finding does not open again', async () => {
+    const id = await paidOrder({}, { amount: 2 })
+    await service.sync(id)
+    const open = (await service.history(id)).exceptions[0]
+    const resolve = async () =>
+      await service.ops('POST', `/ops/exceptions/${open?.id}/resolve`, { note: 'asked the merchant' })
+    expect(await resolve()).toMatchObject({
+      status: 200,
+      body: { state: 'resolved', resolvedBy: 'tester', note: 'asked the merchant', resolvedTime: expect.any(String) },
+    })
+    expect(await resolve()).toMatchObject({ status: 409, body: { detail: expect.stringContaining('tester') } })
+    await service.sync(id)
+    expect((await service.history(id)).exceptions).toMatchObject([{ state: 'resolved' }])
+    expect(await service.ops('POST', '/ops/exceptions/999999/resolve', { note: 'x' })).toMatchObject({ status: 404 })
+    expect(await service.ops('POST', `/ops/exceptions/${open?.id}/resolve`, { note: ' ' })).toMatchObject({
+      status: 400,
+    })
+  })
+})
+
+describe('notices', () => {
+  it('a dead one is due again, its schedule from the start, once an operator asks for it', async () => {
+    const id = await paidOrder({ notifyUrl: 'http://127.0.0.1:9/notice' })
+    await service.sync(id)
+    const noticeId = (await service.history(id)).notices[0]?.id ?? ''
+    await service.pool.query(`UPDATE notices SET state = 'dead', attempts = 16, next_attempt_at = NULL WHERE id = $1`, [
+      noticeId,
+    ])
+    const dead = (await service.ops('GET', '/ops/notices?state=dead')).body as Page
+    expect(dead.items).toMatchObject([{ id: noticeId, paymentId: id, attempts: 16 }])
+
+    expect(await service.ops('POST', `/ops/notices/${noticeId}/redeliver`)).toMatchObject({
+      status: 200,
+      body: { id: noticeId, state: 'pending', attempts: 0 },
+    })
+    const { rows } = await service.pool.query<{ due: boolean }>(
+      `SELECT next_attempt_at <= clock_timestamp() AS due FROM notices WHERE id = $1`,
+      [noticeId],
+    )
+    expect(rows).toEqual([{ due: true }])
+    expect(await service.ops('POST', '/ops/notices/999999/redeliver')).toMatchObject({ status: 404 })
+  })
+})
+
+describe('tokens', () => {
+  it('after ten wrong ones an address is not listened to for some seconds, and others are', async () => {
+    const own = await startService()
+    try {
+      const call = async (token: string) => {
+        const response = await fetch(`${own.url}/ops/exceptions`, { headers: { authorization: `Bearer ${token}` } })
+        await response.arrayBuffer()
+        return { status: response.status, retryAfter: response.headers.get('retry-after') }
+      }
+      const answers: number[] = []
+      for (let guess = 0; guess < 12; guess++) answers.push((await call(`wrong${guess}`)).status)
+      expect(answers).toEqual([...Array<number>(10).fill(401), 429, 429])
+      const blocked = await call(OPS_TOKEN)
+      expect(blocked.status).toBe(429)
+      expect(Number(blocked.retryAfter)).toBeGreaterThan(0)
+      expect((await fetch(`${own.url}/healthz`)).status).toBe(200)
+      expect(
+        await own.service.server.inject({
+          url: '/ops/exceptions',
+          remoteAddress: '192.0.2.7',
+          headers: { authorization: `Bearer ${OPS_TOKEN}` },
+        }),
+      ).toMatchObject({ statusCode: 200 })
+    } finally {
+      await own.stop()
+    }
+  })
+})
