@@ -21,7 +21,7 @@ export function createReversal(config: WechatV2Config, { certifiedHttp, caller, 
   const { send, closeTry } = createV2Call(config, { http: certifiedHttp, now })
   return async (ref: TradeRef, options: CallOptions): Promise<CloseOutcome> => {
     // Always the preferred host: `recall` asks the same one again, and one that is not there steps back by itself.
-    const tryOnce = async (signal: AbortSignal) => closeTry(await send('reverse', numberOf(ref), 0, signal))
+    const tryOnce = async (signal: AbortSignal) => closeTry(await send('reverse', numberOf(ref), 0, signal), 'reverse')
     const called = await caller.call('reverse', options, tryOnce, TRIES_MAX)
     return called.kind === 'unknown' ? called : { ...called.value, exchanges: called.exchanges }
   }

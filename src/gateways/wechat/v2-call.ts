@@ -69,7 +69,7 @@ export function createV2Call(config: WechatV2Config, { http, now }: Readonly<{ h
   }
 
   /** What a close or a reverse was answered. */
-  function closeTry(outcome: HttpOutcome): Try<Closing> {
+  function closeTry(outcome: HttpOutcome, operation: 'close' | 'reverse'): Try<Closing> {
     if (outcome.kind !== 'answered') return notAnswered(outcome, 'close')
     const { exchange } = outcome
     const answer = read(outcome)
@@ -81,7 +81,7 @@ export function createV2Call(config: WechatV2Config, { http, now }: Readonly<{ h
     if (fields.get('result_code') === 'SUCCESS') return { kind: 'done', value: { kind: 'accepted' }, exchange }
     const code = fields.get('err_code') ?? ''
     const message = fields.get('err_code_des') || code
-    if (fields.get('recall') === 'Y') return unsettled(exchange, { ...CALL_AGAIN, message })
+    if (operation === 'reverse' && fields.get('recall') === 'Y') return unsettled(exchange, { ...CALL_AGAIN, message })
     if (isCloseRefusal(code)) return { kind: 'done', value: { kind: 'refused', reason: code, message }, exchange }
     return unsettled(exchange, { ...errorRow(outcome.status, code), message, again: false })
   }

@@ -41,7 +41,7 @@ export function createWechatV2Gateway(config: WechatV2Config, deps: WechatV2Deps
       return unknown('alert', 'configuration', '付款码订单的撤销未配置: WECHAT_CLIENT_CERT, WECHAT_CLIENT_KEY', [])
     }
     const called = await deps.caller.call('close', options, async (signal, tryNo) =>
-      v2.closeTry(await v2.send('close', numberOf(ref), tryNo, signal)),
+      v2.closeTry(await v2.send('close', numberOf(ref), tryNo, signal), 'close'),
     )
     return called.kind === 'unknown' ? called : { ...called.value, exchanges: called.exchanges }
   }
