@@ -123,8 +123,18 @@ export async function compose(config: Config, overrides: Readonly<{ log?: Log; n
     monotonicMs: () => performance.now(),
   })
   const loops: Loop[] = []
-  const loop = (name: string, runOnce: () => Promise<boolean>) =>
-    loops.push(startLoop({ name, runOnce, idleMs: POLL_MS, errorMs: ERROR_PAUSE_MS, log, random: Math.random }))
+  const loop = (name: string, role: Readonly<{ runOnce: () => Promise<boolean>; freed: () => Promise<void> }>) =>
+    loops.push(
+      startLoop({
+        name,
+        runOnce: role.runOnce,
+        sooner: role.freed,
+        idleMs: POLL_MS,
+        errorMs: ERROR_PAUSE_MS,
+        log,
+        random: Math.random,
+      }),
+    )
 
   return {
     log,
@@ -136,8 +146,8 @@ export async function compose(config: Config, overrides: Readonly<{ log?: Log; n
     courier,
     /** Starts this process's roles. Where it listens; every role serves health and metrics, only `api` the rest. */
     async start(): Promise<string> {
-      if (config.ROLES.includes('sweeper')) for (const sweeper of sweepers) loop('sweeper', sweeper.runOnce)
-      if (config.ROLES.includes('courier')) loop('courier', courier.runOnce)
+      if (config.ROLES.includes('sweeper')) for (const sweeper of sweepers) loop('sweeper', sweeper)
+      if (config.ROLES.includes('courier')) loop('courier', courier)
       return await server.listen({ host: config.HOST, port: config.PORT })
     },
     /** Readiness off, no new work; what runs is finished within its deadlines; then everything is closed. */
@@ -145,10 +155,16 @@ export async function compose(config: Config, overrides: Readonly<{ log?: Log; n
       isDraining = true
       await Promise.all([server.close(), ...loops.map(async (running) => await running.stop())])
       await Promise.all([...sweepers.map(async (sweeper) => await sweeper.drain()), courier.drain()])
+      courier.close()
       load.stop()
       gateways.close()
       await database.close()
       await embedded?.stop()
+    },
+    /** For a drain that is cut short: gives back the leases that would else keep orders busy until they expire. */
+    async abandon(): Promise<void> {
+      const released = await orders.releaseHeld()
+      log.warn({ event: 'leases_released', released })
     },
   }
 }

@@ -200,7 +200,7 @@ export function settingsTable(): string {
   const rows = SETTING_NAMES.map((name) => {
     const schema: z.ZodType = SETTINGS[name]
     const fallback: unknown = schema.safeParse(undefined).data
-    const shown = fallback === undefined ? '' : String(fallback)
+    const shown = fallbackText(fallback)
     return `| ${name} | ${shown === '' ? '–' : shown} | ${schema.description ?? ''} |`
   })
   return ['| name | default | |', '|---|---|---|', ...rows].join('\n')

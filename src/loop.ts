@@ -3,11 +3,13 @@ import type { Log } from './log.js'
 export type LoopOptions = Readonly<{
   name: string
   /** Does one round; true where there may be more work at once. */
-  runOnce: (signal: AbortSignal) => Promise<boolean>
+  runOnce: () => Promise<boolean>
   /** The pause after a round that found nothing more, in milliseconds, stretched by up to a fifth. */
   idleMs: number
   /** The pause after a round that threw. Milliseconds. */
   errorMs: number
+  /** Ends a pause early: something may be done now that could not be done before. */
+  sooner: () => Promise<void>
   log: Log
   random: () => number
 }>
@@ -16,29 +18,41 @@ export type LoopOptions = Readonly<{
  * Repeats `runOnce` until stopped. A round that throws is logged and the loop goes on: one bad moment must not end the
  * work for good. `stop` resolves once the running round is over.
  */
-export function startLoop({ name, runOnce, idleMs, errorMs, log, random }: LoopOptions) {
-  const stopping = new AbortController()
+export function startLoop({ name, runOnce, idleMs, errorMs, sooner, log, random }: LoopOptions) {
+  let isStopping = false
+  let isWatching = false
+  let endPause: () => void = () => undefined
 
   async function pause(ms: number): Promise<void> {
     await new Promise<void>((resolve) => {
-      const timer = setTimeout(done, ms * (1 + 0.2 * random()))
-      function done() {
+      const timer = setTimeout(resolve, ms * (1 + 0.2 * random()))
+      endPause = () => {
         clearTimeout(timer)
-        stopping.signal.removeEventListener('abort', done)
         resolve()
       }
-      stopping.signal.addEventListener('abort', done)
+    })
+  }
+
+  /** One watch at a time: an idle loop must not leave another waiter behind at every pause. */
+  function watch(): void {
+    if (isWatching) return
+    isWatching = true
+    void sooner().then(() => {
+      isWatching = false
+      endPause()
     })
   }
 
   async function run(): Promise<void> {
-    while (!stopping.signal.aborted) {
+    while (!isStopping) {
       try {
-        const isMore = await runOnce(stopping.signal)
-        if (!isMore) await pause(idleMs)
+        if (await runOnce()) continue
+        if (isStopping) return
+        watch()
+        await pause(idleMs)
       } catch (error) {
         log.error({ event: 'round_failed', loop: name, err: error })
-        await pause(errorMs)
+        if (!isStopping) await pause(errorMs)
       }
     }
   }
@@ -46,10 +60,45 @@ export function startLoop({ name, runOnce, idleMs, errorMs, log, random }: LoopO
   const running = run()
   return {
     async stop(): Promise<void> {
-      stopping.abort()
+      isStopping = true
+      endPause()
       await running
     },
   }
 }
 
 export type Loop = ReturnType<typeof startLoop>
+
+/** A fixed number of places for work that is under way at once. */
+export function createPlaces(countMax: number) {
+  const running = new Set<Promise<void>>()
+  let onFreed: () => void = () => undefined
+  let freed = nextFreed()
+
+  // One promise for all who wait, renewed each time: work that hangs collects no waiters.
+  function nextFreed(): Promise<void> {
+    return new Promise((resolve) => {
+      onFreed = resolve
+    })
+  }
+
+  return {
+    left: () => countMax - running.size,
+    isEmpty: () => running.size === 0,
+    /** Takes a place until `work` is over; it must not reject. */
+    occupy(work: Promise<void>): void {
+      const occupied = work.finally(() => {
+        running.delete(occupied)
+        onFreed()
+        freed = nextFreed()
+      })
+      running.add(occupied)
+    },
+    /** Resolves when the next place becomes free. */
+    freed: () => freed,
+    /** Resolves once everything that was under way is over. */
+    async empty(): Promise<void> {
+      await Promise.allSettled(running)
+    },
+  }
+}

@@ -1,5 +1,6 @@
 import http from 'node:http'
 import https from 'node:https'
+import type { Readable } from 'node:stream'
 
 import axios, { type AxiosError } from 'axios'
 
@@ -7,14 +8,24 @@ import { signedNotice } from '../domain/notice.js'
 import { nextNoticeDelayS } from '../domain/schedule.js'
 import type { SignType } from '../domain/sign.js'
 import type { Log } from '../log.js'
+import { createPlaces } from '../loop.js'
 import type { AttemptOutcome, ClaimedNotice, NoticeAttempt, Outbox } from '../store/outbox.js'
 
-/** CONTRACT: 5 s for a merchant's whole answer. */
+/** CONTRACT: 5 s for a merchant's whole answer, connecting and the last byte included. */
 const SEND_MS_MAX = 5_000
+/** `SUCCESS` has 7; what goes on longer than this is not read. */
 const ANSWER_BYTES_MAX = 64 * 1024
-/** Sends at once: in all, and to one host, so that a merchant who hangs holds up nobody else. */
-const SENDS_MAX = 64
+/** Servers commonly drop idle connections after 5 s; ours go a second before, so that a send rarely meets a closing one. */
+const IDLE_MS_MAX = 4_000
+/**
+ * Sends at once: in all, to one host, and to a host whose last answer did not come in time. So it takes more than a
+ * hundred merchants who hang to hold up the others.
+ */
+const SENDS_MAX = 256
 const SENDS_PER_HOST_MAX = 8
+const SENDS_PER_SLOW_HOST_MAX = 2
+/** Slow hosts that are remembered; the one that was found first is forgotten first. */
+const SLOW_HOSTS_MAX = 1_000
 
 export type CourierObserver = Readonly<{
   attempted(outcome: AttemptOutcome, seconds: number): void
@@ -34,43 +45,47 @@ export type CourierDeps = Readonly<{
 
 /** Delivers the outbox: claim, sign, POST, record, and on failure again by the schedule. */
 export function createCourier(deps: CourierDeps) {
-  const agents = {
-    httpAgent: new http.Agent({ keepAlive: true, maxFreeSockets: 64, timeout: 7_000 }),
-    httpsAgent: new https.Agent({ keepAlive: true, maxFreeSockets: 64, timeout: 7_000 }),
-  }
+  const agentOptions = { keepAlive: true, maxFreeSockets: SENDS_PER_HOST_MAX, timeout: IDLE_MS_MAX }
+  const agents = { httpAgent: new http.Agent(agentOptions), httpsAgent: new https.Agent(agentOptions) }
   const client = axios.create({
     ...agents,
     adapter: 'http',
     method: 'POST',
-    responseType: 'text',
+    responseType: 'stream',
     transformRequest: [],
-    transformResponse: [],
     validateStatus: () => true,
     maxRedirects: 0,
-    maxContentLength: ANSWER_BYTES_MAX,
+    decompress: false,
     proxy: false,
   })
-  const perHost = new Map<string, number>()
-  const sending = new Set<Promise<void>>()
+  const places = createPlaces(SENDS_MAX)
+  const sendsByHost = new Map<string, number>()
+  const slowHosts = new Set<string>()
 
-  /** One round: claims what there is room for and starts sending it. True where something was claimed. */
+  /** One round: claims what there is room for and starts sending it. True where there may be more. */
   async function runOnce(): Promise<boolean> {
-    if (sending.size >= SENDS_MAX) {
-      await Promise.race(sending)
+    if (places.left() === 0) {
+      await places.freed()
       return true
     }
-    const fullHosts = [...perHost].filter(([, count]) => count >= SENDS_PER_HOST_MAX).map(([host]) => host)
-    const claimed = await deps.outbox.claim(SENDS_MAX - sending.size, fullHosts)
-    for (const notice of claimed) {
-      const sent: Promise<void> = inLine(notice).finally(() => sending.delete(sent))
-      sending.add(sent)
-    }
+    const claimed = await deps.outbox.claim(places.left(), SENDS_PER_HOST_MAX, placesLeftByHost())
+    for (const notice of claimed) places.occupy(deliverAtHost(notice))
     return claimed.length > 0
   }
 
-  /** Waits for a place at the notice's host; claims never outnumber the places by more than one round. */
-  async function inLine(notice: ClaimedNotice): Promise<void> {
-    perHost.set(notice.host, (perHost.get(notice.host) ?? 0) + 1)
+  /** For the hosts that have not all of their places free. */
+  function placesLeftByHost(): ReadonlyMap<string, number> {
+    const left = new Map<string, number>()
+    for (const host of slowHosts) left.set(host, SENDS_PER_SLOW_HOST_MAX)
+    for (const [host, sends] of sendsByHost) {
+      left.set(host, Math.max(0, (left.get(host) ?? SENDS_PER_HOST_MAX) - sends))
+    }
+    return left
+  }
+
+  async function deliverAtHost(notice: ClaimedNotice): Promise<void> {
+    const { host } = notice
+    sendsByHost.set(host, (sendsByHost.get(host) ?? 0) + 1)
     try {
       await deliver(notice)
     } catch (error) {
@@ -82,17 +97,28 @@ export function createCourier(deps: CourierDeps) {
         err: error,
       })
     } finally {
-      const left = (perHost.get(notice.host) ?? 1) - 1
-      if (left === 0) perHost.delete(notice.host)
-      else perHost.set(notice.host, left)
+      const left = (sendsByHost.get(host) ?? 1) - 1
+      if (left === 0) sendsByHost.delete(host)
+      else sendsByHost.set(host, left)
     }
+  }
+
+  function rememberPace(host: string, outcome: AttemptOutcome): void {
+    if (outcome !== 'timeout') {
+      slowHosts.delete(host)
+      return
+    }
+    slowHosts.add(host)
+    const [first] = slowHosts
+    if (slowHosts.size > SLOW_HOSTS_MAX && first !== undefined) slowHosts.delete(first)
   }
 
   async function deliver(notice: ClaimedNotice): Promise<void> {
     const startedMs = deps.monotonicMs()
-    const answer = isAllowed(notice.url, deps.allowHosts)
-      ? await send(notice)
-      : { outcome: 'not_allowed' as const, httpStatus: null, excerpt: 'host not in NOTICE_ALLOW_HOSTS' }
+    const refusal = whyNotAllowed(notice.url, deps.allowHosts)
+    const answer =
+      refusal === null ? await send(notice) : { outcome: 'not_allowed' as const, httpStatus: null, excerpt: refusal }
+    rememberPace(notice.host, answer.outcome)
     const durationMs = deps.monotonicMs() - startedMs
     const nextDelayS = answer.outcome === 'delivered' ? null : nextNoticeDelayS(notice.attempts + 1)
     const state = await deps.outbox.finish(notice, { ...answer, durationMs, nextDelayS })
@@ -113,34 +139,35 @@ export function createCourier(deps: CourierDeps) {
     })
   }
 
-  async function send(notice: ClaimedNotice): Promise<Pick<NoticeAttempt, 'outcome' | 'httpStatus' | 'excerpt'>> {
+  async function send(notice: ClaimedNotice): Promise<Answer> {
+    const signal = AbortSignal.timeout(SEND_MS_MAX)
     try {
-      const response = await client.request<string>({
+      const { status, data: stream } = await client.request<Readable>({
         url: notice.url,
         data: signedNotice(notice.payload, deps.signing.secret, deps.signing.type),
         headers: {
+          accept: '*/*',
+          'accept-encoding': 'identity',
           'content-type': 'application/json',
+          'user-agent': 'unipay-sync',
           ...(notice.traceparent === null ? {} : { traceparent: notice.traceparent }),
         },
-        // The whole exchange, connecting and the last byte included.
-        signal: AbortSignal.timeout(SEND_MS_MAX),
+        signal,
       })
-      const isTaken = response.data.trim() === 'SUCCESS'
-      return {
-        outcome: isTaken ? 'delivered' : 'refused',
-        httpStatus: response.status,
-        excerpt: response.data.slice(0, 200),
-      }
+      return await readAnswer(status, stream, signal)
     } catch (error) {
-      return { ...failureOf(error), httpStatus: null }
+      return failureOf(error, signal)
     }
   }
 
   return {
     runOnce,
+    /** Resolves when a send that was started is over. */
+    freed: places.freed,
     /** Resolves once every send that was started is recorded. */
-    async drain(): Promise<void> {
-      await Promise.allSettled(sending)
+    drain: places.empty,
+    /** Drops the idle connections to merchants. */
+    close(): void {
       agents.httpAgent.destroy()
       agents.httpsAgent.destroy()
     },
@@ -149,16 +176,48 @@ export function createCourier(deps: CourierDeps) {
 
 export type Courier = ReturnType<typeof createCourier>
 
-function isAllowed(url: string, allowHosts: readonly string[]): boolean {
-  const { host, hostname } = new URL(url)
-  return allowHosts.length === 0 || allowHosts.includes(host) || allowHosts.includes(hostname)
+type Answer = Pick<NoticeAttempt, 'outcome' | 'httpStatus' | 'excerpt'>
+
+/** Delivered is what answers 2xx and, trimmed, `SUCCESS`. What came before the answer was cut short is recorded too. */
+async function readAnswer(status: number, stream: Readable, signal: AbortSignal): Promise<Answer> {
+  const chunks: Buffer[] = []
+  let bytes = 0
+  const answer = (outcome: AttemptOutcome) => ({ outcome, httpStatus: status, excerpt: textOf(chunks).slice(0, 200) })
+  const onAbort = () => stream.destroy(new Error('the answer took too long'))
+  signal.addEventListener('abort', onAbort)
+  try {
+    for await (const chunk of stream) {
+      chunks.push(chunk as Buffer)
+      bytes += (chunk as Buffer).length
+      // Leaving the loop ends the connection: nothing more is read.
+      if (bytes > ANSWER_BYTES_MAX) return answer('refused')
+    }
+    const isTaken = status >= 200 && status < 300 && textOf(chunks).trim() === 'SUCCESS'
+    return answer(isTaken ? 'delivered' : 'refused')
+  } catch {
+    // Cut short by our deadline or by the merchant: an answer without its end is none.
+    return answer(signal.aborted ? 'timeout' : 'refused')
+  } finally {
+    signal.removeEventListener('abort', onAbort)
+  }
 }
 
-function failureOf(error: unknown): { outcome: AttemptOutcome; excerpt: string } {
+function textOf(chunks: readonly Buffer[]): string {
+  return Buffer.concat(chunks).toString('utf8')
+}
+
+/** Null where the URL may be told: http or https, and on the list where there is one. */
+function whyNotAllowed(url: string, allowHosts: readonly string[]): string | null {
+  if (!URL.canParse(url)) return 'not a URL'
+  const { protocol, host, hostname } = new URL(url)
+  if (protocol !== 'http:' && protocol !== 'https:') return 'neither http nor https'
+  const isListed = allowHosts.length === 0 || allowHosts.includes(host) || allowHosts.includes(hostname)
+  return isListed ? null : 'host not in NOTICE_ALLOW_HOSTS'
+}
+
+/** No answer at all. */
+function failureOf(error: unknown, signal: AbortSignal): Answer {
+  if (signal.aborted) return { outcome: 'timeout', httpStatus: null, excerpt: `no answer within ${SEND_MS_MAX} ms` }
   const { code, message } = error as AxiosError
-  if (code === 'ERR_CANCELED' || code === 'ECONNABORTED' || code === 'ETIMEDOUT')
-    return { outcome: 'timeout', excerpt: `no answer within ${SEND_MS_MAX} ms` }
-  if (code === 'ERR_BAD_RESPONSE' || code === 'ERR_FR_TOO_MANY_REDIRECTS')
-    return { outcome: 'refused', excerpt: message }
-  return { outcome: 'unreachable', excerpt: code === undefined ? message : `${code}: ${message}` }
+  return { outcome: 'unreachable', httpStatus: null, excerpt: code === undefined ? message : `${code}: ${message}` }
 }

@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto'
 
-import type pg from 'pg'
+import pg from 'pg'
 
 import type { ExceptionKind, GatewayStatus, RepairWay } from '../domain/decide.js'
 import type { Fen } from '../domain/money.js'
@@ -142,16 +142,33 @@ const RELEASE_LEASE = {
   text: 'UPDATE orders SET lease_token = NULL, lease_expires_at = NULL WHERE id = $1 AND lease_token = $2',
 }
 
-/** `now()` and not `clock_timestamp()`: only a stable time can bound the index scan. */
+/**
+ * `now()` and not `clock_timestamp()`: only a stable time can bound the index scan. The ids go through an array: a join
+ * would let the planner, which cannot know how many rows a parameter as LIMIT means, read the whole table.
+ */
 const CLAIM_DUE = {
   name: 'claim_due',
   text: `
-WITH due AS (
-  SELECT id FROM orders WHERE channel = $1 AND next_sync_at <= now()
+WITH due AS MATERIALIZED (
+  SELECT id, next_sync_at FROM orders WHERE channel = $1 AND next_sync_at <= now()
   ORDER BY next_sync_at, id LIMIT $2 FOR UPDATE SKIP LOCKED
+), claimed AS (
+  UPDATE orders SET next_sync_at = clock_timestamp() + $3::int * interval '1 millisecond'
+  WHERE id = ANY(ARRAY(SELECT id FROM due))
 )
-UPDATE orders SET next_sync_at = clock_timestamp() + $3::int * interval '1 millisecond'
-FROM due WHERE orders.id = due.id RETURNING orders.id`,
+SELECT id FROM due ORDER BY next_sync_at, id`,
+}
+
+/** Past a lease's end, in milliseconds: an order that was claimed and leased a moment later is free when it is due again. */
+const CLAIM_MARGIN_MS = 2_000
+
+/** Those of a process that stops. An order that was to be asked for again is due at once: its sync was cut short. */
+const RELEASE_HELD = {
+  name: 'release_held',
+  text: `
+UPDATE orders SET lease_token = NULL, lease_expires_at = NULL,
+  next_sync_at = CASE WHEN next_sync_at IS NOT NULL THEN least(next_sync_at, clock_timestamp()) END
+FROM unnest($1::bigint[], $2::uuid[]) AS held (id, token) WHERE orders.id = held.id AND orders.lease_token = held.token`,
 }
 
 const FIND_COMMITTED = {
@@ -193,6 +210,20 @@ type CommitRow = { sync_id: string; repair_no: string | null; exception_opened: 
 
 /** The order rows: the two statements of every sync. */
 export function createOrders(pool: pg.Pool, options: Readonly<{ leaseMs: number; channels: readonly string[] }>) {
+  const claimMs = options.leaseMs + CLAIM_MARGIN_MS
+  /** The leases of this process by token, oldest first: the order of each, and when it is over by our own clock. */
+  const held = new Map<string, Readonly<{ id: OrderId; overAtMs: number }>>()
+
+  function hold(token: string, id: OrderId): void {
+    const nowMs = performance.now()
+    // Those that could not be given back, since the database was away, are over by themselves.
+    for (const [old, { overAtMs }] of held) {
+      if (overAtMs > nowMs) break
+      held.delete(old)
+    }
+    held.set(token, { id, overAtMs: nowMs + options.leaseMs })
+  }
+
   /**
    * Takes the order's lease and reads the row, in one statement. `busy`: someone else holds it. `not_askable`: the order
    * has no channel, or one that is not configured here; no lease is taken then.
@@ -212,6 +243,7 @@ export function createOrders(pool: pg.Pool, options: Readonly<{ leaseMs: number;
     const order = orderOf(row)
     if (!row.askable) return { kind: 'not_askable', order }
     if (!row.acquired) return { kind: 'busy', order }
+    hold(token, order.id)
     return {
       kind: 'acquired',
       lease: {
@@ -236,11 +268,13 @@ export function createOrders(pool: pg.Pool, options: Readonly<{ leaseMs: number;
     const query = { ...COMMIT_SYNC, values: commitValues(commit) }
     try {
       const { rows } = await pool.query<CommitRow>(query)
+      held.delete(commit.lease.token)
       return rows[0] === undefined ? { kind: 'lease_lost' } : committed(rows[0])
     } catch (cause) {
       if (!isConnectionLoss(cause)) throw cause
       // One more try on another connection. If the first one did commit, its lease is gone and the guard lets nothing in.
       const { rows } = await pool.query<CommitRow>(query)
+      held.delete(commit.lease.token)
       const row = rows[0] ?? (await findCommitted(commit))
       return row === undefined ? { kind: 'lease_lost' } : committed(row)
     }
@@ -255,18 +289,31 @@ export function createOrders(pool: pg.Pool, options: Readonly<{ leaseMs: number;
   /** Gives a lease back without a trace, as a dry run does. A lease that was lost meanwhile is not touched. */
   async function releaseLease(lease: Lease): Promise<void> {
     await pool.query({ ...RELEASE_LEASE, values: [lease.order.id.toString(), lease.token] })
+    held.delete(lease.token)
   }
 
   /**
    * Takes up to `countMax` due orders of one channel, oldest first, each for one process only. Their next due time is
-   * moved ahead by a lease's life, so that those of a process that dies come due again by themselves.
+   * moved ahead past a lease's life, so that those of a process that dies come due again by themselves.
    */
   async function claimDue(channel: string, countMax: number): Promise<readonly OrderId[]> {
-    const { rows } = await pool.query<{ id: string }>({ ...CLAIM_DUE, values: [channel, countMax, options.leaseMs] })
+    const { rows } = await pool.query<{ id: string }>({ ...CLAIM_DUE, values: [channel, countMax, claimMs] })
     return rows.map(({ id }) => BigInt(id) as OrderId)
   }
 
-  return { acquireLease, commitSync, releaseLease, claimDue }
+  /**
+   * Gives back every lease that this process still holds, for a process that ends in the next moment: its requests end
+   * with it, so nobody else's can meet them at the gateway. Returns how many there were.
+   */
+  async function releaseHeld(): Promise<number> {
+    const leases = [...held]
+    if (leases.length === 0) return 0
+    const values = [leases.map(([, { id }]) => id.toString()), leases.map(([token]) => token)]
+    const { rowCount } = await pool.query({ ...RELEASE_HELD, values })
+    return rowCount ?? 0
+  }
+
+  return { acquireLease, commitSync, releaseLease, claimDue, releaseHeld }
 }
 
 export type Orders = ReturnType<typeof createOrders>
@@ -304,8 +351,13 @@ function commitValues({ lease, record, repair, notice, exception, nextSyncDelayS
     exception?.atRiskFen.toString() ?? null,
     exception?.fingerprint.slice(0, 200) ?? null,
     exception === null ? null : storableJson(exception.evidence),
-    notice === null ? null : new URL(notice.url).host,
+    notice === null ? null : hostOf(notice.url),
   ]
+}
+
+/** A merchant's URL that cannot be read keeps nobody's payment from being settled: its notice fails where it is sent. */
+function hostOf(url: string): string {
+  return URL.canParse(url) ? new URL(url).host.slice(0, 260) : ''
 }
 
 /** PostgreSQL stores no NUL and no half of a surrogate pair; what a gateway sends may hold either. */
@@ -344,11 +396,9 @@ function orderOf(row: OrderRow): Order {
 }
 
 /**
- * True where the statement may or may not have run: the connection broke, or no answer came in time. An error with an
- * SQLSTATE of another class was answered by the database and did not commit (PostgreSQL, Appendix A: 08 connection,
- * 57P operator intervention).
+ * True where the statement may or may not have run: the connection broke, or no answer came in time. What the database
+ * itself answered did not commit, unless it says that the connection ended (PostgreSQL, Appendix A: class 08, 57P).
  */
 function isConnectionLoss(error: unknown): boolean {
-  const code = error instanceof Error && 'code' in error ? String(error.code) : ''
-  return !/^[0-9A-Z]{5}$/.test(code) || code.startsWith('08') || code.startsWith('57P')
+  return !(error instanceof pg.DatabaseError) || /^(?:08|57P)/.test(error.code ?? '08')
 }

@@ -31,21 +31,40 @@ export type NoticeAttempt = Readonly<{
   nextDelayS: number | null
 }>
 
-/** How long a claim lasts: a send takes at most 5 s, its place in line at most as long again, and a margin. */
+/** How long a claim lasts: a send takes at most 5 s, its record 6 s more, and a margin. */
 const CLAIM_S = 30
 
+/**
+ * The hosts with pending notices are found by one index probe each, and of each host at most as many notices are read as
+ * it has places: however many wait for a merchant who does not answer, nobody else's claim grows by them.
+ */
 const CLAIM_NOTICES = {
   name: 'claim_notices',
   text: `
-WITH due AS (
-  SELECT id, next_attempt_at AS due_at FROM notices
-  WHERE state = 'pending' AND next_attempt_at <= now() AND host <> ALL($2::text[])
-  ORDER BY next_attempt_at, id LIMIT $1 FOR UPDATE SKIP LOCKED
+WITH RECURSIVE heads AS (
+  (SELECT host, next_attempt_at FROM notices WHERE state = 'pending' ORDER BY host, next_attempt_at, id LIMIT 1)
+  UNION ALL
+  SELECT next_host.host, next_host.next_attempt_at FROM heads CROSS JOIN LATERAL (
+    SELECT host, next_attempt_at FROM notices WHERE state = 'pending' AND host > heads.host
+    ORDER BY host, next_attempt_at, id LIMIT 1
+  ) AS next_host
+), due AS MATERIALIZED (
+  SELECT locked.id, locked.next_attempt_at AS due_at
+  FROM heads LEFT JOIN unnest($3::text[], $4::int[]) AS busy (host, places) USING (host)
+  CROSS JOIN LATERAL (
+    SELECT id, next_attempt_at FROM notices
+    WHERE state = 'pending' AND host = heads.host AND next_attempt_at <= now()
+    ORDER BY next_attempt_at, id LIMIT coalesce(busy.places, $2) FOR UPDATE SKIP LOCKED
+  ) AS locked
+  WHERE heads.next_attempt_at <= now()
+  ORDER BY locked.next_attempt_at, locked.id LIMIT $1
+), claimed AS (
+  UPDATE notices SET claim_token = $5, next_attempt_at = clock_timestamp() + ${CLAIM_S} * interval '1 second'
+  WHERE id = ANY(ARRAY(SELECT id FROM due))
+  RETURNING id, url, host, payload, trace_id, traceparent, attempts
 )
-UPDATE notices n SET claim_token = $3, next_attempt_at = clock_timestamp() + ${CLAIM_S} * interval '1 second'
-FROM due WHERE n.id = due.id
-RETURNING n.id, n.url, n.host, n.payload, n.trace_id, n.traceparent, n.attempts,
-  extract(epoch FROM now() - due.due_at)::float8 AS lag_s`,
+SELECT claimed.*, extract(epoch FROM now() - due.due_at)::float8 AS lag_s
+FROM due JOIN claimed USING (id) ORDER BY due.due_at, id`,
 }
 
 const FINISH_ATTEMPT = {
@@ -78,10 +97,18 @@ type ClaimRow = {
 
 /** The merchants' notices that wait to be sent. Any number of couriers share them. */
 export function createOutbox(pool: pg.Pool) {
-  /** Up to `countMax` due notices, oldest first, each for one courier only; none for the hosts that are passed over. */
-  async function claim(countMax: number, exceptHosts: readonly string[]): Promise<readonly ClaimedNotice[]> {
+  /**
+   * Up to `countMax` due notices, oldest first, each for one courier only: at most `perHostMax` of one host, and of the
+   * hosts in `placesLeft` as many as it says.
+   */
+  async function claim(
+    countMax: number,
+    perHostMax: number,
+    placesLeft: ReadonlyMap<string, number>,
+  ): Promise<readonly ClaimedNotice[]> {
     const claimToken = randomUUID()
-    const { rows } = await pool.query<ClaimRow>({ ...CLAIM_NOTICES, values: [countMax, exceptHosts, claimToken] })
+    const values = [countMax, perHostMax, [...placesLeft.keys()], [...placesLeft.values()], claimToken]
+    const { rows } = await pool.query<ClaimRow>({ ...CLAIM_NOTICES, values })
     return rows.map((row) => ({
       id: BigInt(row.id),
       claimToken,
@@ -100,7 +127,7 @@ export function createOutbox(pool: pg.Pool) {
     notice: ClaimedNotice,
     attempt: NoticeAttempt,
   ): Promise<'pending' | 'delivered' | 'dead' | null> {
-    const excerpt = attempt.excerpt.replaceAll('\0', '\uFFFD').toWellFormed().slice(0, 200)
+    const excerpt = attempt.excerpt.replaceAll('\0', '\uFFFD').slice(0, 200).toWellFormed()
     const values = [
       notice.id.toString(),
       notice.claimToken,

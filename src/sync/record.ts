@@ -21,6 +21,9 @@ export type SyncRequest = Readonly<{
 /** Due times are stretched by up to a tenth, so that orders of one moment do not all come due at one moment again. */
 const JITTER = 0.1
 
+/** After a breaker that was open or a budget that was spent: about as long as a breaker waits for its next probe. */
+const UNASKED_RETRY_S = 5
+
 /** What one finding writes. Pure but for the given jitter. */
 export function commitOf(
   request: SyncRequest,
@@ -34,6 +37,8 @@ export function commitOf(
   const failures = lease.failures + 1
   if (finding.kind === 'unknown') {
     const { unknown } = finding
+    // Nothing was sent, so nothing failed: the order is asked about as soon as the channel is free again.
+    const isUnasked = finding.exchanges.length === 0
     return {
       ...common,
       record: {
@@ -45,8 +50,8 @@ export function commitOf(
         errorCode: 20000,
         errorMsg: `${unknown.reason}: ${unknown.message}`,
       },
-      nextSyncDelayS: retry(lease, failures, 'unknown', jitter),
-      failures,
+      nextSyncDelayS: retry(lease, isUnasked ? 'unasked' : 'unknown', jitter),
+      failures: isUnasked ? lease.failures : failures,
     }
   }
   const { trade } = finding
@@ -65,13 +70,15 @@ export function commitOf(
         errorMsg: told,
       },
       exception: exceptionOf(lease.order, trade, mismatch.kind, `${mismatch.field}=${mismatch.actual}`),
-      nextSyncDelayS: retry(lease, failures, 'parked', jitter),
+      nextSyncDelayS: retry(lease, 'mismatch', jitter),
       failures,
     }
   }
+  const decided = decidedOf(request, lease, finding, jitter)
+  const isUntold = decided.repair !== null && lease.order.notifyUrl !== null && !isUsable(lease.order.notifyUrl)
   return {
     ...common,
-    ...decidedOf(request, lease, finding, jitter),
+    ...decided,
     record: {
       ...record,
       outcome: 'synced',
@@ -79,7 +86,7 @@ export function commitOf(
       tradeState: trade.state,
       decision: finding.decision.action,
       errorCode: null,
-      errorMsg: finding.note,
+      errorMsg: isUntold ? 'the notify URL cannot be used: nobody was told' : finding.note,
     },
     failures: 0,
   }
@@ -106,7 +113,7 @@ function decidedOf(
     repair === null ? order : { ...order, status: repair.status, payTime: repair.payTime, closeTime: repair.closeTime }
   // Closing a trade of an order that is closed already repairs the gateway, but nothing became of the order.
   const becameNew = repair !== null && repair.status !== order.status
-  const noticed = becameNew && isNoticed(after.status) && after.notifyUrl !== null
+  const noticed = becameNew && isNoticed(after.status)
   const delayS = nextSyncDelayS({
     status: after.status,
     trade: trade.state,
@@ -117,7 +124,7 @@ function decidedOf(
   return {
     repair,
     notice:
-      noticed && after.notifyUrl !== null
+      noticed && isUsable(after.notifyUrl)
         ? { url: after.notifyUrl, payload: noticePayload(after), traceparent: request.traceparent }
         : null,
     exception:
@@ -126,6 +133,11 @@ function decidedOf(
         : exceptionOf(order, trade, decision.exception, `${trade.state} ${trade.gatewayOrderNo ?? ''}`),
     nextSyncDelayS: delayS === null ? null : delayS * (1 + JITTER * jitter),
   }
+}
+
+/** A URL that nobody could ever be told at makes no notice: it would only fail 16 times. */
+function isUsable(url: string | null): url is string {
+  return url !== null && URL.canParse(url)
 }
 
 /** Pay time from the gateway; close time by the database's clock. A paid order is not a closed one any more. */
@@ -193,7 +205,7 @@ export function failureOf(
     repair: null,
     notice: null,
     exception: null,
-    nextSyncDelayS: retry(lease, failures, 'parked', jitter),
+    nextSyncDelayS: retry(lease, 'failed', jitter),
     failures,
   }
 }
@@ -209,11 +221,16 @@ function recordOf(request: SyncRequest, durationMs: number) {
 }
 
 /**
- * Open orders are asked for again; so is a closed one about which the gateway could not tell, since money may be waiting
- * there. A settled one whose query failed is left alone.
+ * Open orders are asked about again; so is a closed one of which nothing was learned, since money may be waiting there.
+ * What a human must mend (a mismatch, a row that makes the sync throw) is parked for longer and longer; of a closed
+ * order, a mismatch is in the exception queue already. A settled one whose query failed is left alone.
  */
-function retry(lease: Lease, failures: number, cause: 'unknown' | 'parked', jitter: number): number | null {
+function retry(lease: Lease, cause: 'unasked' | 'unknown' | 'mismatch' | 'failed', jitter: number): number | null {
   const { status } = lease.order
-  const isOpen = status === 'progress' || status === 'fail' || (status === 'close' && cause === 'unknown')
-  return isOpen ? retryDelayS(failures, cause) * (1 + JITTER * jitter) : null
+  const isOpen = status === 'progress' || status === 'fail' || (status === 'close' && cause !== 'mismatch')
+  if (!isOpen) return null
+  const delayS = cause === 'unasked' ? UNASKED_RETRY_S : retryDelayS(lease.failures + 1, KIND_OF_RETRY[cause])
+  return delayS * (1 + JITTER * jitter)
 }
+
+const KIND_OF_RETRY = { unknown: 'unknown', mismatch: 'parked', failed: 'parked' } as const

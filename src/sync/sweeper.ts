@@ -1,6 +1,7 @@
 import type { OrderId } from '../domain/order.js'
 import type { Gateway } from '../gateways/gateway.js'
 import type { Log } from '../log.js'
+import { createPlaces } from '../loop.js'
 import type { Orders } from '../store/orders.js'
 import type { SyncOrder } from './sync-order.js'
 
@@ -16,28 +17,25 @@ export type SweeperDeps = Readonly<{
 
 /** Asks for one channel's due orders, oldest first, through the same door as everybody else. */
 export function createSweeper({ gateway, orders, syncOrder, concurrency, log, newTraceId }: SweeperDeps) {
-  const running = new Set<Promise<void>>()
+  const places = createPlaces(concurrency)
 
   /** One round: claims what there is room for and starts syncing it. True where there may be more. */
   async function runOnce(): Promise<boolean> {
-    if (running.size >= concurrency) {
-      await Promise.race(running)
+    if (places.left() === 0) {
+      await places.freed()
       return true
     }
     const room = roomLeft()
     if (room === 0) return false
     const due = await orders.claimDue(gateway.channel, room)
-    for (const id of due) {
-      const synced: Promise<void> = sweep(id).finally(() => running.delete(synced))
-      running.add(synced)
-    }
+    for (const id of due) places.occupy(sweep(id))
     return due.length > 0
   }
 
   /** While the gateway is known to be down, due orders stay due, oldest first; one at a time probes whether it is back. */
   function roomLeft(): number {
-    if (gateway.availability() === 'closed') return concurrency - running.size
-    return gateway.availability() === 'half_open' && running.size === 0 ? 1 : 0
+    if (gateway.availability() === 'closed') return places.left()
+    return gateway.availability() === 'half_open' && places.isEmpty() ? 1 : 0
   }
 
   async function sweep(id: OrderId): Promise<void> {
@@ -60,10 +58,10 @@ export function createSweeper({ gateway, orders, syncOrder, concurrency, log, ne
 
   return {
     runOnce,
+    /** Resolves when a sync that was started is over. */
+    freed: places.freed,
     /** Resolves once every sync that was started is over. */
-    async drain(): Promise<void> {
-      await Promise.allSettled(running)
-    },
+    drain: places.empty,
   }
 }
 

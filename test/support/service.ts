@@ -67,6 +67,8 @@ export function signedBody(fields: Readonly<Record<string, SignField>>, secret =
   return paymentId === undefined ? json : `{"paymentId":${String(paymentId)},${json.slice(1)}`
 }
 
+const SWEEP_ROUNDS_MAX = 10_000
+
 /** Both simulated gateways, listening; whoever made them closes them. */
 export type Sandboxes = Readonly<{ wechat: WechatSandbox; alipay: AlipaySandbox }>
 
@@ -166,6 +168,15 @@ export async function startService(options: ServiceOptions = {}) {
     },
     async history(paymentId: string): Promise<History> {
       return (await ops('GET', `/ops/orders/${paymentId}`)).body as History
+    },
+    /** Sweeps every channel until nothing is due, and waits for what was started. */
+    async sweep(): Promise<void> {
+      for (const sweeper of service.sweepers) {
+        for (let round = 0; await sweeper.runOnce(); round++) {
+          if (round >= SWEEP_ROUNDS_MAX) throw new Error('the sweep does not come to an end')
+        }
+        await sweeper.drain()
+      }
     },
     async stop(): Promise<void> {
       await service.stop()

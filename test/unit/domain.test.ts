@@ -128,6 +128,8 @@ describe('result codes', () => {
       orderNotFound: '20000 未查询到支付订单',
       noChannel: '20000 订单没有异步支付方式，不需要同步',
       channelNotConfigured: '20000 支付通道未配置',
+      tooMany: '20000 请求过于频繁，请稍后再试',
+      overloaded: '20000 系统繁忙，请稍后再试',
       busy: '10007 支付同步处理中，请勿重复操作',
       amountMismatch: '28100 支付金额异常',
       identityMismatch: '28100 网关订单信息不一致',
