@@ -1,6 +1,6 @@
 import type { Config } from '../config.js'
 import type { Log } from '../log.js'
-import { createAlipayGateway } from './alipay/index.js'
+import { createAlipay } from './alipay/setup.js'
 import { createCaller, type GatewayObserver } from './caller.js'
 import type { Gateway } from './gateway.js'
 import { createHttp, type Http } from './http.js'
@@ -29,12 +29,13 @@ export async function createGateways(config: Config, deps: GatewayDeps) {
     const onSkew = (skewS: number) => deps.log.warn({ event: 'clock_skew', channel: 'wechat_pay', skewS })
     byChannel['wechat_pay'] = createWechatGateway(wechatConfig(config), { ...parts('wechat_pay'), onSkew })
   }
-  if (config.ALIPAY_APP_ID !== undefined)
-    byChannel['ali_pay'] = createAlipayGateway(alipayConfig(config), parts('ali_pay'))
+  const alipay = config.ALIPAY_APP_ID === undefined ? null : createAlipay(config, deps)
+  if (alipay !== null) byChannel['ali_pay'] = alipay.gateway
   return {
     byChannel,
     close(): void {
       for (const http of https) http.close()
+      alipay?.close()
     },
   }
 }
@@ -62,19 +63,5 @@ function wechatConfig(config: Config): Parameters<typeof createWechatGateway>[0]
     },
     platformKeys: { current: () => keys, preferred: () => publicKeyId },
     baseUrls: config.WECHAT_BASE_URLS.map((url) => url.replace(/\/+$/, '')),
-  }
-}
-
-function alipayConfig(config: Config): Parameters<typeof createAlipayGateway>[0] {
-  const why = 'ALIPAY_APP_ID is set'
-  return {
-    key: {
-      appId: required('ALIPAY_APP_ID', config.ALIPAY_APP_ID, why),
-      privateKey: loadPrivateKey('ALIPAY_PRIVATE_KEY', required('ALIPAY_PRIVATE_KEY', config.ALIPAY_PRIVATE_KEY, why)),
-      certificates: null,
-    },
-    publicKey: loadPublicKey('ALIPAY_PUBLIC_KEY', required('ALIPAY_PUBLIC_KEY', config.ALIPAY_PUBLIC_KEY, why)),
-    alipayCertSn: null,
-    gatewayUrl: config.ALIPAY_GATEWAY_URL,
   }
 }

@@ -1,163 +1,108 @@
-import type { KeyObject } from 'node:crypto'
-
 import type { Trade } from '../../domain/trade.js'
 import type { Caller, Try } from '../caller.js'
 import type { CallOptions, CloseOutcome, Gateway, QueryOutcome, TradeRef } from '../gateway.js'
 import type { Http, HttpOutcome } from '../http.js'
-import { parseStrictJson } from '../strict-json.js'
-import { type AppKey, formOf, openEnvelope } from './codec.js'
-import { closeRefusal, errorRow, isNotFoundYet, type Result, resultSchema, tradeOf } from './trade.js'
+import { messageOf, notAnswered, readAnswer, unsettled } from './answer.js'
+import { type AnswerKeys, type AppKey, formOf } from './codec.js'
+import { cancelEffect, closeRefusal, errorRow, isNotFoundYet, notFoundYet, type Result, tradeOf } from './trade.js'
 
-export type AlipayConfig = Readonly<{
-  key: AppKey
-  /** The key that answers are signed with. */
-  publicKey: KeyObject
-  /** Certificate mode: the serial number that answers must name. Null in key mode. */
-  alipayCertSn: string | null
-  gatewayUrl: string
-}>
+export type AlipayConfig = Readonly<{ key: AppKey; answerKeys: AnswerKeys; gatewayUrl: string }>
 
 export type AlipayDeps = Readonly<{ http: Http; caller: Caller; now: () => number }>
 
+const QUERY = 'alipay.trade.query'
+const CLOSE = 'alipay.trade.close'
+const CANCEL = 'alipay.trade.cancel'
+
+/** A cancel that says `retry_flag=Y` is called again, with rising pauses, this often at most. */
+const CANCEL_TRIES_MAX = 5
+
 type Closing = Readonly<{ kind: 'accepted' }> | Readonly<{ kind: 'refused'; reason: string; message: string }>
-type Unsettled = Extract<Try<never>, { kind: 'unknown' }>
 
 /** Alipay, gateway.do. */
 export function createAlipayGateway(config: AlipayConfig, deps: AlipayDeps): Gateway {
+  /**
+   * By our own number first: it alone shows another trade than the one we know. That there is no such trade is not
+   * believed while Alipay's number for it is known: then that is asked for as well.
+   */
   async function queryOrder(ref: TradeRef, options: CallOptions): Promise<QueryOutcome> {
-    const method = 'alipay.trade.query'
-    const called = await deps.caller.call('query', options, async (signal) =>
-      queryTry(await exchange(method, ref, signal), method),
-    )
+    const byTradeNo = ref.gatewayOrderNo === null ? null : { trade_no: ref.gatewayOrderNo }
+    let number: Readonly<Record<string, string>> = { out_trade_no: ref.outTradeNo }
+    const called = await deps.caller.call<Trade>('query', options, async (signal) => {
+      const tried = queryTry(await send(QUERY, number, signal))
+      if (tried.kind === 'unknown' || tried.value.state !== 'not_found_yet') return tried
+      if (byTradeNo === null || number === byTradeNo) return tried
+      number = byTradeNo
+      return unsettled(tried, NOT_FOUND_UNCONFIRMED)
+    })
     return called.kind === 'unknown' ? called : { kind: 'trade', trade: called.value, exchanges: called.exchanges }
   }
 
-  /** Payment codes are cancelled rather than closed; a cancel refunds what was paid, so it only ever follows a query. */
+  /** Payment-code trades are cancelled, which gives back what was paid: so it only ever follows a query. */
   async function closeOrder(ref: TradeRef, options: CallOptions): Promise<CloseOutcome> {
-    const method = ref.payWay === 'bar_code' ? 'alipay.trade.cancel' : 'alipay.trade.close'
-    const called = await deps.caller.call('close', options, async (signal) =>
-      closeTry(await exchange(method, ref, signal), method),
+    const isCancel = ref.payWay === 'bar_code'
+    const method = isCancel ? CANCEL : CLOSE
+    const called = await deps.caller.call(
+      isCancel ? 'reverse' : 'close',
+      options,
+      async (signal) => closeTry(method, ref, await send(method, { out_trade_no: ref.outTradeNo }, signal)),
+      isCancel ? CANCEL_TRIES_MAX : undefined,
     )
     return called.kind === 'unknown' ? called : { ...called.value, exchanges: called.exchanges }
   }
 
-  async function exchange(method: string, ref: TradeRef, signal: AbortSignal): Promise<HttpOutcome> {
-    const body = await formOf(method, { out_trade_no: ref.outTradeNo }, config.key, deps.now())
+  async function send(
+    method: string,
+    bizContent: Readonly<Record<string, string>>,
+    signal: AbortSignal,
+  ): Promise<HttpOutcome> {
+    const body = await formOf(method, bizContent, config.key, deps.now())
     const headers = {
       accept: 'application/json',
       'accept-encoding': 'identity',
       'user-agent': 'unipay-sync/0.1',
+      // Without the charset, Alipay reads the form as GBK, and the signature breaks on the first Chinese character.
       'content-type': 'application/x-www-form-urlencoded;charset=utf-8',
     }
     return await deps.http.send({ method: 'POST', url: config.gatewayUrl, headers, body }, signal)
   }
 
-  function queryTry(outcome: HttpOutcome, method: string): Try<Trade> {
-    if (outcome.kind !== 'answered') return notAnswered(outcome, true)
-    const read = readAnswer(outcome, method)
-    if (read.kind === 'unknown') return read
-    const { result, json } = read
+  function queryTry(outcome: HttpOutcome): Try<Trade> {
+    if (outcome.kind !== 'answered') return notAnswered(outcome, 'query')
+    const { exchange } = outcome
+    const answer = readAnswer(outcome, QUERY, config.answerKeys)
+    if (answer.kind === 'unknown') return answer
+    const { result, json } = answer
+    if (isNotFoundYet(result)) return { kind: 'done', value: notFoundYet(result), exchange }
+    if (result.code !== '10000') return unsettled(outcome, whyError(result))
+    const trade = tradeOf(json)
+    return trade === undefined ? unsettled(outcome, NOT_UNDERSTOOD) : { kind: 'done', value: trade, exchange }
+  }
+
+  function closeTry(method: string, ref: TradeRef, outcome: HttpOutcome): Try<Closing> {
+    if (outcome.kind !== 'answered') return notAnswered(outcome, 'close')
+    const { exchange } = outcome
+    const answer = readAnswer(outcome, method, config.answerKeys)
+    // A close is never repeated because of what was answered: only a fresh query can tell what it did.
+    if (answer.kind === 'unknown') return { ...answer, again: false }
+    const { result } = answer
+    // A query's answer is compared with the order; a close's tells no trade, so it is looked at here.
+    if (result.out_trade_no !== null && result.out_trade_no !== ref.outTradeNo) return unsettled(outcome, OTHER_ORDER)
+    // A cancel is, where the gateway itself says so.
+    if (method === CANCEL && result.retry_flag === 'Y')
+      return unsettled(outcome, { ...CANCEL_AGAIN, message: messageOf(result) })
     if (result.code === '10000') {
-      const trade = tradeOf(json)
-      if (trade !== undefined) return { kind: 'done', value: trade, exchange: outcome.exchange }
-      return {
-        kind: 'unknown',
-        duty: 'alert',
-        reason: 'unknown_state',
-        message: '支付网关返回了无法识别的订单状态',
-        again: false,
-        isFault: false,
-        exchange: outcome.exchange,
-      }
+      const value = closingOf(method, result)
+      return value === undefined ? unsettled(outcome, NOT_UNDERSTOOD) : { kind: 'done', value, exchange }
     }
-    if (isNotFoundYet(result.code, result.sub_code))
-      return { kind: 'done', value: notFoundYet(json, result.sub_code), exchange: outcome.exchange }
-    return {
-      kind: 'unknown',
-      ...errorRow(result.code, result.sub_code),
-      message: messageOf(result),
-      exchange: outcome.exchange,
-    }
-  }
-
-  function closeTry(outcome: HttpOutcome, method: string): Try<Closing> {
-    if (outcome.kind !== 'answered') return notAnswered(outcome, outcome.kind === 'not_sent')
-    const read = readAnswer(outcome, method)
-    if (read.kind === 'unknown') return { ...read, again: false }
-    const { result } = read
-    if (result.code === '10000') return { kind: 'done', value: { kind: 'accepted' }, exchange: outcome.exchange }
-    const reason = closeRefusal(result.code, result.sub_code)
-    if (reason !== undefined)
-      return {
-        kind: 'done',
-        value: { kind: 'refused', reason, message: messageOf(result) },
-        exchange: outcome.exchange,
-      }
-    return {
-      kind: 'unknown',
-      ...errorRow(result.code, result.sub_code),
-      message: messageOf(result),
-      again: false,
-      exchange: outcome.exchange,
-    }
-  }
-
-  type Read = Readonly<{ kind: 'verified'; result: Result; json: unknown }>
-
-  /** Bytes → signature over them → JSON from them. An answer that is not Alipay's may cause another try, never a state. */
-  function readAnswer(outcome: HttpOutcome & { kind: 'answered' }, method: string): Read | Unsettled {
-    const unsettled = { kind: 'unknown', exchange: outcome.exchange } as const
-    if (outcome.status !== 200) {
-      const isLimited = outcome.status === 429
-      return {
-        ...unsettled,
-        duty: isLimited ? 'back_off' : 'retry',
-        reason: isLimited ? 'rate_limited' : 'gateway_error',
-        message: `支付网关返回HTTP ${outcome.status}`,
-        again: outcome.status >= 500,
-        isFault: outcome.status >= 500,
-      }
-    }
-    const envelope = openEnvelope(
-      outcome.body,
-      `${method.replaceAll('.', '_')}_response`,
-      config.publicKey,
-      config.alipayCertSn,
-    )
-    const json = envelope.node === null ? undefined : parseStrictJson(envelope.node)
-    const result = resultSchema.parse(json)
-    if (envelope.kind === 'verified') {
-      if (json !== undefined) return { kind: 'verified', result, json }
-      return {
-        ...unsettled,
-        duty: 'untrusted',
-        reason: 'unreadable',
-        message: '支付网关的应答无法解析',
-        again: false,
-        isFault: true,
-      }
-    }
-    // An unsigned error may tell us to slow down or to try again; it tells no state.
-    if (
-      envelope.reason === 'unsigned' &&
-      result.code !== '' &&
-      result.code !== '10000' &&
-      !isNotFoundYet(result.code, result.sub_code)
-    ) {
-      return { ...unsettled, ...errorRow(result.code, result.sub_code), message: messageOf(result) }
-    }
-    return {
-      ...unsettled,
-      duty: 'untrusted',
-      reason: envelope.reason,
-      message: '支付网关的应答未通过验签',
-      again: false,
-      isFault: true,
-    }
+    const reason = closeRefusal(result)
+    if (reason === undefined) return unsettled(outcome, { ...whyError(result), again: false })
+    return { kind: 'done', value: { kind: 'refused', reason, message: messageOf(result) }, exchange }
   }
 
   return {
     channel: 'ali_pay',
+    // Answers name no merchant and no app: whose they are, the key that they are signed with tells, one per app.
     account: { merchantId: null, appId: config.key.appId },
     closeNotBeforeAgeS: 0,
     availability: deps.caller.availability,
@@ -166,36 +111,42 @@ export function createAlipayGateway(config: AlipayConfig, deps: AlipayDeps): Gat
   }
 }
 
-function notAnswered(outcome: Exclude<HttpOutcome, { kind: 'answered' }>, again: boolean): Unsettled {
-  const mayRepeat = again && outcome.reason !== 'timeout' && outcome.reason !== 'too_large'
-  const message = outcome.kind === 'not_sent' ? '支付网关无法连接' : '支付网关没有给出可用的应答'
-  return {
-    kind: 'unknown',
-    duty: 'retry',
-    reason: outcome.reason,
-    message,
-    again: mayRepeat,
-    isFault: true,
-    exchange: outcome.exchange,
-  }
+function closingOf(method: string, result: Result): Closing | undefined {
+  const effect = method === CANCEL ? cancelEffect(result.action) : 'closed'
+  if (effect === undefined) return undefined
+  if (effect === 'closed') return { kind: 'accepted' }
+  return { kind: 'refused', reason: effect, message: '撤销前买家已付款，款项已退回' }
 }
 
-function messageOf({ msg, sub_msg: subMsg }: Result): string {
-  return subMsg === '' ? msg : subMsg
+function whyError(result: Result) {
+  return { ...errorRow(result.code, result.sub_code), message: messageOf(result) }
 }
 
-/** Alipay names the order number even where it has no trade; if it names another one, the answer is about another order. */
-function notFoundYet(json: unknown, subCode: string): Trade {
-  const named = (json as { out_trade_no?: unknown }).out_trade_no
-  return {
-    state: 'not_found_yet',
-    gatewayState: subCode,
-    outTradeNo: typeof named === 'string' ? named : null,
-    merchantId: null,
-    appId: null,
-    gatewayOrderNo: null,
-    amountFen: null,
-    currency: null,
-    paidAt: null,
-  }
-}
+/** A verified answer whose state, amount, numbers or effect are missing, or none that we know. */
+const NOT_UNDERSTOOD = {
+  duty: 'alert',
+  reason: 'unknown_state',
+  message: '支付网关返回了无法识别的订单状态',
+  again: false,
+  isFault: false,
+} as const
+
+/** No such trade by our number, of which we know Alipay's: that is asked for before it is believed. */
+const NOT_FOUND_UNCONFIRMED = {
+  duty: 'retry',
+  reason: 'not_found_unconfirmed',
+  message: '支付网关未找到订单，尚待按交易号核实',
+  again: true,
+  atOnce: true,
+  isFault: false,
+} as const
+
+const OTHER_ORDER = {
+  duty: 'untrusted',
+  reason: 'other_order',
+  message: '支付网关的应答不属于本订单',
+  again: false,
+  isFault: false,
+} as const
+
+const CANCEL_AGAIN = { duty: 'retry', reason: 'recall', again: true, isFault: false } as const
