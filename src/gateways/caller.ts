@@ -68,7 +68,13 @@ type Settled<T> = Readonly<{ called: Called<T>; isFault: boolean }>
 /** One channel's calls: rate and concurrency with priorities, a breaker, a deadline, and retries within it. */
 export function createCaller(options: CallerOptions) {
   const { channel, observer, now } = options
-  const queue = new PQueue({ concurrency: options.concurrency, interval: 1000, intervalCap: options.ratePerS })
+  // strict: the rate holds in every second, not only in whole ones; a gateway counts as it likes.
+  const queue = new PQueue({
+    concurrency: options.concurrency,
+    interval: 1000,
+    intervalCap: options.ratePerS,
+    strict: true,
+  })
   const breaker = circuitBreaker(
     handleWhenResult((settled) => (settled as Settled<unknown>).isFault),
     {
