@@ -1,5 +1,5 @@
 import { type ChildProcess, spawn } from 'node:child_process'
-import { closeSync, openSync } from 'node:fs'
+import { closeSync, openSync, readFileSync } from 'node:fs'
 import { chmod, mkdtemp, rm } from 'node:fs/promises'
 import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
@@ -101,7 +101,13 @@ export async function openStage() {
     await rm(folder, { recursive: true, force: true })
   }
 
-  return { pool, postgresPid: await postmasterPid(pool), gateway, start, warm, takeStatementCalls, close }
+  /** The last lines of a process's log that say that something went wrong. */
+  function complaints(name: TargetName): string {
+    const lines = readFileSync(path.join(folder, `${name}.log`), 'utf8').split('\n')
+    return lines.filter((line) => line.includes('"level":"error"')).slice(-3).join('\n')
+  }
+
+  return { pool, complaints, postgresPid: await postmasterPid(pool), gateway, start, warm, takeStatementCalls, close }
 }
 
 /** With pg_stat_statements, which has to be loaded at the start: hence started twice. */
