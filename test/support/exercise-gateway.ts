@@ -30,7 +30,7 @@ export type GatewayExercise = Readonly<{
 
 const TIMEOUT_MS = 700
 /** The event loop of a loaded machine; far below what another try would take. */
-const SLACK_MS = 500
+const SLACK_MS = 1_000
 const OPTIONS: CallOptions = { priority: 'merchant', traceId: 'exercise0001' }
 
 /** These say, over the gateway's own signature, something else than what is so: nothing here could tell. The domain does. */

@@ -1,0 +1,262 @@
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
+
+import { createCaller, type Try } from '../../src/gateways/caller.js'
+import type { CallPriority, Exchange } from '../../src/gateways/gateway.js'
+
+const EXCHANGE: Exchange = { method: 'GET', host: 'h', path: '/', status: 200, durationMs: 1, body: '' }
+const DONE: Try<string> = { kind: 'done', value: 'answer', exchange: EXCHANGE }
+const unknown = (more: Partial<Extract<Try<never>, { kind: 'unknown' }>> = {}): Try<never> => ({
+  kind: 'unknown',
+  duty: 'retry',
+  reason: 'gateway_error',
+  message: 'm',
+  again: false,
+  isFault: true,
+  exchange: EXCHANGE,
+  ...more,
+})
+const by = (priority: CallPriority) => ({ priority, traceId: 't' })
+
+function callerWith(
+  options: Partial<{ timeoutMs: number; ratePerS: number; concurrency: number; random: number }> = {},
+) {
+  const waits: number[] = []
+  const states: string[] = []
+  const outcomes: string[] = []
+  const caller = createCaller({
+    channel: 'wechat_pay',
+    timeoutMs: options.timeoutMs ?? 2_000,
+    ratePerS: options.ratePerS ?? 1_000,
+    concurrency: options.concurrency ?? 10,
+    observer: {
+      call: (_channel, operation, outcome) => void outcomes.push(`${operation} ${outcome}`),
+      breaker: (_channel, state) => void states.push(state),
+      budgetWait: (_channel, seconds) => void waits.push(seconds),
+    },
+    now: Date.now,
+    random: () => options.random ?? 0,
+  })
+  return { caller, waits, states, outcomes }
+}
+
+/** A try that ends when told to. */
+function held() {
+  const waiting: (() => void)[] = []
+  const started: string[] = []
+  return {
+    started,
+    tryOnce: (name: string) => async (): Promise<Try<string>> => {
+      started.push(name)
+      await new Promise<void>((resolve) => waiting.push(resolve))
+      return DONE
+    },
+    release: async (): Promise<void> => {
+      await vi.waitFor(() => expect(waiting.length).toBeGreaterThan(0))
+      waiting.shift()?.()
+    },
+  }
+}
+
+describe('the budget', () => {
+  it('an operator goes before a merchant, and a merchant before the sweeper', async () => {
+    const { caller } = callerWith({ concurrency: 1 })
+    const { started, tryOnce, release } = held()
+    const first = caller.call('query', by('sweeper'), tryOnce('first'))
+    const rest = (['sweeper', 'merchant', 'operator', 'merchant'] as const).map(
+      async (priority) => await caller.call('query', by(priority), tryOnce(priority)),
+    )
+    for (let released = 0; released < 5; released++) await release()
+    await Promise.all([first, ...rest])
+    expect(started).toEqual(['first', 'operator', 'merchant', 'merchant', 'sweeper'])
+  })
+
+  it('never more at once than allowed', async () => {
+    const { caller } = callerWith({ concurrency: 3 })
+    let running = 0
+    let most = 0
+    const tryOnce = async (): Promise<Try<string>> => {
+      running += 1
+      most = Math.max(most, running)
+      await new Promise((resolve) => setImmediate(resolve))
+      running -= 1
+      return DONE
+    }
+    await Promise.all(Array.from({ length: 30 }, async () => await caller.call('query', by('merchant'), tryOnce)))
+    expect(most).toBe(3)
+  })
+
+  it('a call whose time passes while it waits ends as unknown, is taken off, and never runs', async () => {
+    const { caller, outcomes } = callerWith({ concurrency: 1, timeoutMs: 50 })
+    const { started, tryOnce, release } = held()
+    const first = caller.call('query', by('merchant'), tryOnce('first'))
+    const late = await caller.call('query', by('operator'), tryOnce('late'))
+    expect(late).toMatchObject({ kind: 'unknown', duty: 'back_off', reason: 'budget_exhausted', exchanges: [] })
+    expect(caller.waiting()).toBe(0)
+    await release()
+    await first
+    expect(started).toEqual(['first'])
+    expect(outcomes).toContain('query budget_exhausted')
+  })
+
+  it('calls beyond the rate wait for the next second, which counts against their time', async () => {
+    const { caller } = callerWith({ ratePerS: 5, timeoutMs: 200 })
+    const all = await Promise.all(
+      Array.from({ length: 8 }, async () => await caller.call('query', by('merchant'), async () => DONE)),
+    )
+    expect(all.filter(({ kind }) => kind === 'done')).toHaveLength(5)
+    expect(all.filter(({ kind }) => kind === 'unknown')).toHaveLength(3)
+  })
+
+  it('the wait is told, in seconds', async () => {
+    const { caller, waits } = callerWith()
+    await caller.call('query', by('merchant'), async () => DONE)
+    expect(waits).toHaveLength(1)
+    expect(waits[0]).toBeLessThan(1)
+  })
+})
+
+describe('tries', () => {
+  it('at most three, with pauses between half and the whole of 200 and 400 ms', async () => {
+    const times: number[] = []
+    const { caller } = callerWith({ random: 0 })
+    const outcome = await caller.call('query', by('merchant'), async () => {
+      times.push(performance.now())
+      return unknown({ again: true })
+    })
+    expect(outcome).toMatchObject({ kind: 'unknown', reason: 'gateway_error' })
+    expect(outcome.exchanges).toHaveLength(3)
+    const [first = 0, second = 0, third = 0] = times
+    expect(second - first).toBeGreaterThanOrEqual(99)
+    expect(third - second).toBeGreaterThanOrEqual(199)
+  })
+
+  it('tries at once are two more at most, and do not count as one of the three', async () => {
+    const tryNos: number[] = []
+    const { caller } = callerWith()
+    await caller.call('query', by('merchant'), async (_signal, tryNo) => {
+      tryNos.push(tryNo)
+      return unknown({ again: true, atOnce: true })
+    })
+    expect(tryNos).toEqual([0, 0, 0, 1, 2])
+  })
+
+  it('what may not be repeated is not', async () => {
+    const tryOnce = vi.fn(async () => unknown({ again: false, atOnce: true }))
+    await callerWith().caller.call('close', by('merchant'), tryOnce)
+    expect(tryOnce).toHaveBeenCalledTimes(1)
+  })
+
+  it('none begins after the deadline', async () => {
+    const tryOnce = vi.fn(async (signal: AbortSignal) => {
+      await new Promise((resolve) => signal.addEventListener('abort', resolve))
+      return unknown({ again: true, atOnce: true, reason: 'timeout' })
+    })
+    const outcome = await callerWith({ timeoutMs: 30 }).caller.call('query', by('merchant'), tryOnce)
+    expect(outcome).toMatchObject({ kind: 'unknown', reason: 'timeout' })
+    expect(tryOnce).toHaveBeenCalledTimes(1)
+  })
+
+  it('a pause ends with the deadline', async () => {
+    const tryOnce = vi.fn(async () => unknown({ again: true }))
+    const startedMs = performance.now()
+    await callerWith({ timeoutMs: 40, random: 1 }).caller.call('query', by('merchant'), tryOnce)
+    expect(performance.now() - startedMs).toBeLessThan(190)
+    expect(tryOnce).toHaveBeenCalledTimes(1)
+  })
+
+  it('every exchange of a call is told, also of the tries that failed', async () => {
+    let tries = 0
+    const outcome = await callerWith().caller.call('query', by('merchant'), async () => {
+      tries += 1
+      return tries === 1 ? unknown({ again: true, exchange: { ...EXCHANGE, status: 500 } }) : DONE
+    })
+    expect(outcome).toMatchObject({ kind: 'done', exchanges: [{ status: 500 }, { status: 200 }] })
+  })
+
+  it('a bug in a try is thrown, not turned into an unknown', async () => {
+    const { caller } = callerWith()
+    await expect(
+      caller.call('query', by('merchant'), async () => await Promise.reject(new TypeError('bug'))),
+    ).rejects.toThrow('bug')
+    expect(await caller.call('query', by('merchant'), async () => DONE)).toMatchObject({ kind: 'done' })
+  })
+})
+
+describe('the breaker', () => {
+  beforeEach(() => {
+    vi.useFakeTimers({ toFake: ['Date'], now: 1_800_000_000_000 })
+  })
+  afterEach(() => {
+    vi.useRealTimers()
+  })
+
+  async function calls(
+    caller: ReturnType<typeof callerWith>['caller'],
+    count: number,
+    tryOnce: () => Promise<Try<string>>,
+  ) {
+    const outcomes = []
+    for (let called = 0; called < count; called++) outcomes.push(await caller.call('query', by('merchant'), tryOnce))
+    return outcomes
+  }
+  const fails = async () => unknown()
+  const works = async () => DONE
+
+  async function opened() {
+    const parts = callerWith()
+    await calls(parts.caller, 40, fails)
+    expect(parts.caller.availability()).toBe('open')
+    return parts
+  }
+
+  it('opens on faults, says so at once, and asks nobody', async () => {
+    const { caller, states, outcomes } = await opened()
+    const tryOnce = vi.fn(works)
+    const outcome = await caller.call('query', by('operator'), tryOnce)
+    expect(outcome).toMatchObject({ kind: 'unknown', duty: 'back_off', reason: 'breaker_open', exchanges: [] })
+    expect(tryOnce).not.toHaveBeenCalled()
+    expect(states).toEqual(['closed', 'open'])
+    expect(outcomes.at(-1)).toBe('query breaker_open')
+  })
+
+  it('business answers do not open it, whatever they say', async () => {
+    const { caller } = callerWith()
+    await calls(caller, 200, async () => unknown({ isFault: false, reason: 'configuration' }))
+    expect(caller.availability()).toBe('closed')
+  })
+
+  it('a few faults among many answers do not open it', async () => {
+    const { caller } = callerWith()
+    for (let round = 0; round < 30; round++) {
+      await calls(caller, 3, works)
+      await calls(caller, 1, fails)
+    }
+    expect(caller.availability()).toBe('closed')
+  })
+
+  it('after five seconds one call finds out, and nobody else waits for it', async () => {
+    const { caller } = await opened()
+    vi.setSystemTime(Date.now() + 5_000)
+    expect(caller.availability()).toBe('half_open')
+    const { started, tryOnce, release } = held()
+    const probe = caller.call('query', by('sweeper'), tryOnce('probe'))
+    await vi.waitFor(() => expect(started).toEqual(['probe']))
+    const others = await calls(caller, 3, works)
+    expect(others.every((other) => other.kind === 'unknown' && other.reason === 'breaker_open')).toBe(true)
+    await release()
+    expect(await probe).toMatchObject({ kind: 'done' })
+    expect(caller.availability()).toBe('closed')
+    expect(await calls(caller, 1, works)).toMatchObject([{ kind: 'done' }])
+  })
+
+  it('a probe that fails keeps it open for another five seconds', async () => {
+    const { caller } = await opened()
+    vi.setSystemTime(Date.now() + 5_000)
+    await calls(caller, 1, fails)
+    expect(caller.availability()).toBe('open')
+    vi.setSystemTime(Date.now() + 4_999)
+    expect(caller.availability()).toBe('open')
+    vi.setSystemTime(Date.now() + 1)
+    expect(caller.availability()).toBe('half_open')
+  })
+})
