@@ -1,15 +1,19 @@
+import { setTimeout as pause } from 'node:timers/promises'
+
 import type { Config } from './config.js'
 import { nextSyncDelayS } from './domain/schedule.js'
 import { createGateways } from './gateways/registry.js'
+import { drainConnections } from './http/drain.js'
 import { buildServer } from './http/server.js'
 import { watchLoad } from './http/shed-load.js'
 import { createLog, type Log } from './log.js'
 import { type Loop, startLoop } from './loop.js'
 import { createMetrics } from './metrics.js'
-import { createCourier } from './notify/courier.js'
+import { type Courier, createCourier } from './notify/courier.js'
 import { createDatabase, STATEMENT_WAIT_MS_MAX } from './store/client.js'
 import { type EmbeddedPostgres, startEmbedded } from './store/embedded.js'
 import { createExceptions } from './store/exceptions.js'
+import { createImport } from './store/import.js'
 import { migrate } from './store/migrate.js'
 import { createNotices } from './store/notices.js'
 import { createOrders } from './store/orders.js'
@@ -30,6 +34,13 @@ const FIRST_SYNC_NOT_BEFORE_S = 30
 const POLL_MS = 500
 /** After a round that failed: the database is probably away. Milliseconds. */
 const ERROR_PAUSE_MS = 1_000
+
+/**
+ * How a server leaves, in milliseconds: `listenMs` it goes on as before, but is not ready, so that balancers turn away;
+ * then it takes no new connection, and those it has are kept for `quietMs` more.
+ */
+export type DrainTimes = Readonly<{ listenMs: number; quietMs: number }>
+const AT_ONCE: DrainTimes = { listenMs: 0, quietMs: 0 }
 
 /** The start was refused for a reason outside the settings; the message is for people. */
 export class StartError extends Error {}
@@ -74,6 +85,7 @@ export async function compose(config: Config, overrides: Readonly<{ log?: Log; n
     random: Math.random,
   })
   let isDraining = false
+  let isListening = true
   const isApi = config.ROLES.includes('api')
   const load = watchLoad(database.load)
   const server = buildServer({
@@ -103,12 +115,18 @@ export async function compose(config: Config, overrides: Readonly<{ log?: Log; n
         : {
             tokens: config.OPS_TOKENS,
             register: createRegistration(database.prisma, { firstSyncAt }),
+            registerMany: createImport(database.pool, database.prisma, { firstSyncAt }),
             records: createRecords(database.prisma),
             exceptions: createExceptions(database.prisma),
             notices: createNotices(database.prisma),
             syncOrder,
             now,
           },
+  })
+
+  server.addHook('onRequest', (_request, reply, done) => {
+    if (!isListening) void reply.header('connection', 'close')
+    done()
   })
 
   const sweepers = Object.values(gateways.byChannel).map((gateway) =>
@@ -123,18 +141,17 @@ export async function compose(config: Config, overrides: Readonly<{ log?: Log; n
     monotonicMs: () => performance.now(),
   })
   const loops: Loop[] = []
-  const loop = (name: string, role: Readonly<{ runOnce: () => Promise<boolean>; freed: () => Promise<void> }>) =>
+  const loop = (name: string, { runOnce, freed }: Pick<Courier, 'runOnce' | 'freed'>) =>
     loops.push(
-      startLoop({
-        name,
-        runOnce: role.runOnce,
-        sooner: role.freed,
-        idleMs: POLL_MS,
-        errorMs: ERROR_PAUSE_MS,
-        log,
-        random: Math.random,
-      }),
+      startLoop({ name, runOnce, sooner: freed, idleMs: POLL_MS, errorMs: ERROR_PAUSE_MS, log, random: Math.random }),
     )
+
+  async function drainServer({ listenMs, quietMs }: DrainTimes): Promise<void> {
+    if (listenMs > 0) await pause(listenMs)
+    isListening = false
+    await drainConnections(server.server, quietMs)
+    await server.close()
+  }
 
   return {
     log,
@@ -151,15 +168,19 @@ export async function compose(config: Config, overrides: Readonly<{ log?: Log; n
       return await server.listen({ host: config.HOST, port: config.PORT })
     },
     /** Readiness off, no new work; what runs is finished within its deadlines; then everything is closed. */
-    async stop(): Promise<void> {
+    async stop(times: DrainTimes = AT_ONCE): Promise<void> {
       isDraining = true
-      await Promise.all([server.close(), ...loops.map(async (running) => await running.stop())])
+      await Promise.all([drainServer(times), ...loops.map(async (running) => await running.stop())])
       await Promise.all([...sweepers.map(async (sweeper) => await sweeper.drain()), courier.drain()])
       courier.close()
       load.stop()
       gateways.close()
       await database.close()
       await embedded?.stop()
+    },
+    /** While `stop` runs: calls to gateways end now, as unknown; their syncs are recorded and give their leases back. */
+    hurry(): void {
+      gateways.close()
     },
     /** For a drain that is cut short: gives back the leases that would else keep orders busy until they expire. */
     async abandon(): Promise<void> {

@@ -3,10 +3,16 @@ import { compose, StartError } from './compose.js'
 import { ConfigError, loadConfig } from './config.js'
 import { KeyError } from './gateways/keys.js'
 
-/** A drain that takes longer is cut short: running syncs end within their deadlines, and leases expire by themselves. */
+/** One second for balancers to see that this process is not ready, one for clients whose connections are still open. */
+const DRAIN_TIMES = { listenMs: 1_000, quietMs: 1_000 }
+/** From here on, gateways are waited for no longer: what is not known by then is answered as unknown, and recorded. */
+const HURRY_AFTER_MS = 7_000
+/** Calls that are repeated within their own deadline are ended again. */
+const HURRY_EVERY_MS = 200
+/** A drain that takes longer is cut short, and is over within 10 s in any case. */
 const DRAIN_MS_MAX = 9_000
-/** For giving the leases back then. Exit within 10 s in all. */
-const RELEASE_MS_MAX = 700
+/** For giving the leases back then. */
+const RELEASE_MS_MAX = 500
 
 // From the first moment: as process 1 of a container, a process without a handler does not even notice the signal.
 let isDraining = false
@@ -27,13 +33,27 @@ async function drain(signal: string): Promise<void> {
   // Nothing was begun yet, or the second signal: somebody is in a hurry.
   if (service === undefined || isDraining) process.exit(service === undefined ? 0 : 1)
   isDraining = true
-  service.log.info({ event: 'draining', signal })
-  setTimeout(() => {
-    service?.log.error({ event: 'drain_cut_short', afterMs: DRAIN_MS_MAX })
-    setTimeout(() => process.exit(1), RELEASE_MS_MAX)
-    void service?.abandon().finally(() => process.exit(1))
-  }, DRAIN_MS_MAX).unref()
-  await service.stop()
-  service.log.info({ event: 'stopped' })
-  process.exit(0)
+  const draining = service
+  draining.log.info({ event: 'draining', signal })
+  setTimeout(() => setInterval(() => draining.hurry(), HURRY_EVERY_MS), HURRY_AFTER_MS)
+  setTimeout(() => void cutShort(draining), DRAIN_MS_MAX)
+  try {
+    await draining.stop(DRAIN_TIMES)
+    draining.log.info({ event: 'stopped' })
+    process.exit(0)
+  } catch (error) {
+    draining.log.error({ event: 'drain_failed', err: error })
+    process.exit(1)
+  }
+}
+
+async function cutShort(draining: Awaited<ReturnType<typeof compose>>): Promise<void> {
+  draining.log.error({ event: 'drain_cut_short', afterMs: DRAIN_MS_MAX })
+  setTimeout(() => process.exit(1), RELEASE_MS_MAX)
+  try {
+    await draining.abandon()
+  } catch (error) {
+    draining.log.warn({ event: 'leases_not_released', err: error })
+  }
+  process.exit(1)
 }
