@@ -1,0 +1,3 @@
+import { fuzz } from '../support/fuzz.js'
+
+fuzz(5_000)

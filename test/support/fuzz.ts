@@ -1,0 +1,286 @@
+import { generateKeyPairSync, sign as rsaSign } from 'node:crypto'
+
+import * as fc from 'fast-check'
+import { describe, expect, it } from 'vitest'
+
+import { isSignedBy, signatureOf, signText } from '../../src/domain/sign.js'
+import { openEnvelope } from '../../src/gateways/alipay/codec.js'
+import { tradeOf as alipayTradeOf, resultSchema } from '../../src/gateways/alipay/trade.js'
+import { parseStrictJson } from '../../src/gateways/strict-json.js'
+import { clockHint } from '../../src/gateways/wechat/clock.js'
+import { verifyAnswer } from '../../src/gateways/wechat/codec.js'
+import { errorSchema, tradeOfV2, tradeOf as wechatTradeOf } from '../../src/gateways/wechat/trade.js'
+import { isSignedV2, parseXml, signatureV2, writeXml } from '../../src/gateways/wechat/v2-codec.js'
+import { readBody } from '../../src/http/body.js'
+import { traceparentOf } from '../../src/http/traceparent.js'
+import { isVerified } from '../../src/http/verify-sign.js'
+
+const SECRET = 'a secret of the fuzzer'
+const NOW_MS = Date.UTC(2026, 10, 24, 4)
+const INT64_MAX = 2n ** 63n - 1n
+const { publicKey, privateKey } = generateKeyPairSync('rsa', { modulusLength: 2048 })
+
+const anyText = fc.string({ unit: 'binary', maxLength: 40 })
+const anyScalar = fc.oneof(
+  anyText,
+  fc.constantFrom('', ' ', 'null', '007', '1e3', '"', '\\', '\0', '__proto__', '\ud800', '１２', 'a&key=b', '=', '&'),
+  fc.integer(),
+  fc.double(),
+  fc.boolean(),
+  fc.constant(null),
+)
+const fieldName = fc.oneof(
+  { weight: 5, arbitrary: fc.constantFrom('paymentId', 'businessNo', 'clientIp', 'reqTime', 'sign') },
+  { weight: 1, arbitrary: fc.constantFrom('attach', '__proto__', 'constructor', 'toString', '') },
+  { weight: 1, arbitrary: anyText },
+)
+/** JSON text, as nobody would write it: names twice, numbers of any length, nesting. */
+const jsonText: fc.Arbitrary<string> = fc.letrec<{ value: string; object: string; list: string }>((tie) => ({
+  value: fc.oneof(
+    { depthSize: 'small', withCrossShrink: true },
+    anyScalar.map((value) => JSON.stringify(value)),
+    fc.stringMatching(/^-?\d{1,60}(?:\.\d{1,5})?(?:[eE][+-]?\d{1,9})?$/),
+    tie('object'),
+    tie('list'),
+  ),
+  object: fc
+    .array(fc.tuple(fieldName, tie('value')), { maxLength: 6 })
+    .chain((members) =>
+      fc
+        .constantFrom('', '"reqTime":1710465239')
+        .map((first) => [first, ...members.map(([name, value]) => `${JSON.stringify(name)}:${value}`)]),
+    )
+    .map((members) => `{${members.filter((member) => member !== '').join(',')}}`),
+  list: fc.array(tie('value'), { maxLength: 4 }).map((items) => `[${items.join(',')}]`),
+})).object
+
+/** Bytes that were JSON, or XML, until something happened to them. */
+function damaged(text: fc.Arbitrary<string>): fc.Arbitrary<Buffer> {
+  const edit = fc.record({
+    at: fc.double({ min: 0, max: 1, noNaN: true }),
+    cut: fc.nat({ max: 8 }),
+    put: fc.oneof(
+      fc.uint8Array({ maxLength: 6 }),
+      anyText.map((part) => Buffer.from(part)),
+    ),
+  })
+  return fc.tuple(text, fc.array(edit, { maxLength: 3 })).map(([whole, edits]) => {
+    let bytes = Buffer.from(whole, 'utf8')
+    for (const { at, cut, put } of edits) {
+      const from = Math.floor(at * bytes.length)
+      bytes = Buffer.concat([bytes.subarray(0, from), put, bytes.subarray(from + cut)])
+    }
+    return bytes
+  })
+}
+const anyBytes = fc.oneof(
+  { weight: 1, arbitrary: fc.uint8Array({ maxLength: 200 }).map((bytes) => Buffer.from(bytes)) },
+  { weight: 4, arbitrary: damaged(jsonText) },
+)
+const xmlName = fc.constantFrom(
+  'return_code',
+  'result_code',
+  'trade_state',
+  'total_fee',
+  'sign',
+  'appid',
+  'xml',
+  '__proto__',
+)
+const xmlText = fc
+  .array(
+    fc.tuple(
+      xmlName,
+      fc.oneof(anyText, fc.constantFrom('SUCCESS', '<![CDATA[SUCCESS]]>', '<![CDATA[', '&lt;', '&x;', '<a/>')),
+    ),
+  )
+  .map((members) => `<xml>${members.map(([name, value]) => `<${name}>${value}</${name}>`).join('')}</xml>`)
+const xmlBytes = damaged(
+  fc
+    .tuple(fc.constantFrom('', '<?xml version="1.0"?>', '<!DOCTYPE x [<!ENTITY x "1">]>', '\ufeff'), xmlText)
+    .map((parts) => parts.join('')),
+)
+
+/** The rule of signing, a second time and as the contract words it. */
+function contractText(fields: Readonly<Record<string, string | number | boolean | null>>): string {
+  const parts = Object.keys(fields)
+    .filter((name) => name !== 'sign' && fields[name] !== null)
+    .sort()
+    .map((name) => `${name}=${String(fields[name])}`)
+  return parts.join('&').split('"').join('').split('\\').join('')
+}
+
+/** Whatever comes in, from merchants and from gateways, `runs` times each. The seed of a failure is in its message. */
+export function fuzz(runs: number): void {
+  const holds = <Inputs extends [unknown, ...unknown[]]>(property: fc.IProperty<Inputs>) =>
+    fc.assert(property, { numRuns: runs, interruptAfterTimeLimit: 500_000, markInterruptAsFailure: true })
+  fuzzRequests(holds)
+  fuzzSignatures(holds)
+  fuzzAnswers(holds)
+}
+
+type Holds = <Inputs extends [unknown, ...unknown[]]>(property: fc.IProperty<Inputs>) => void
+
+function fuzzRequests(holds: Holds): void {
+  describe('any request body', () => {
+    it('is read or refused, never a crash; what is read is JSON within bounds', () => {
+      holds(
+        fc.property(anyBytes, (bytes) => {
+          const outcome = readBody(bytes)
+          if (outcome.kind !== 'read') {
+            expect(outcome.detail).not.toBe('')
+            return
+          }
+          expect(typeof JSON.parse(bytes.toString('utf8').replace(/^\ufeff/, ''))).toBe('object')
+          const { paymentId, businessNo, reqTime, signTexts } = outcome.body
+          expect(reqTime <= INT64_MAX && (paymentId ?? 0n) <= INT64_MAX).toBe(true)
+          expect(businessNo).not.toBe('')
+          expect((businessNo ?? '').length).toBeLessThanOrEqual(100)
+          for (const text of signTexts) expect(text).not.toMatch(/["\\]/)
+        }),
+      )
+    })
+
+    it('passes no signature check with a signature that nobody made', () => {
+      holds(
+        fc.property(anyBytes, (bytes) => {
+          const outcome = readBody(bytes)
+          const signing = { secrets: [SECRET], type: 'MD5', required: true } as const
+          if (outcome.kind === 'read') expect(isVerified(outcome.body, signing)).toBe(false)
+        }),
+      )
+    })
+
+    it('has a trace header that is kept as it should be or dropped', () => {
+      holds(
+        fc.property(fc.oneof(anyText, fc.stringMatching(/^[0-9a-f-]{50,60}$/)), (header) => {
+          expect(traceparentOf(header) ?? '00-').toMatch(/^[0-9a-f]{2}-/)
+        }),
+      )
+    })
+  })
+}
+
+function fuzzSignatures(holds: Holds): void {
+  describe('any fields', () => {
+    it('are signed over the text that the contract’s words give', () => {
+      holds(
+        fc.property(fc.dictionary(fieldName, anyScalar, { noNullPrototype: true }), (fields) => {
+          expect(signText(fields)).toBe(contractText(fields))
+        }),
+      )
+    })
+
+    it('sent as JSON and signed by the rule, verify; and no longer once one text in them is another', () => {
+      const signing = { secrets: [SECRET], type: 'HMAC_SHA256', required: true } as const
+      holds(
+        fc.property(anyText, fc.nat({ max: 4_000_000_000 }), anyText, (businessNo, reqTime, other) => {
+          const sign = signatureOf(contractText({ businessNo, reqTime }), SECRET, 'HMAC_SHA256')
+          const read = readBody(Buffer.from(JSON.stringify({ businessNo, reqTime, sign })))
+          const forged = readBody(Buffer.from(JSON.stringify({ businessNo: other, reqTime, sign })))
+          const isSame = contractText({ other }) === contractText({ other: businessNo })
+          if (read.kind === 'read') expect(isVerified(read.body, signing)).toBe(true)
+          if (forged.kind === 'read') expect(isVerified(forged.body, signing)).toBe(isSame)
+        }),
+      )
+    })
+
+    it('are not signed by a text that merely looks like a signature', () => {
+      holds(
+        fc.property(anyText, fc.oneof(anyText, fc.stringMatching(/^[0-9a-fA-F]{32}$/)), (text, signature) => {
+          expect(isSignedBy(text, [SECRET, ''], 'MD5', signature)).toBe(false)
+        }),
+      )
+    })
+  })
+}
+
+function fuzzAnswers(holds: Holds): void {
+  describe('any answer of a gateway', () => {
+    it('of WeChat Pay is not believed unsigned, and read without a crash', () => {
+      const header = fc.oneof(anyText, fc.stringMatching(/^[A-Za-z0-9+/]{342}==$/), fc.constant(String(NOW_MS / 1000)))
+      const names = ['wechatpay-timestamp', 'wechatpay-nonce', 'wechatpay-signature', 'wechatpay-serial']
+      const headers = fc.dictionary(fc.constantFrom(...names), header, { noNullPrototype: true })
+      holds(
+        fc.property(headers, fc.boolean(), anyBytes, (given, isKnown, bytes) => {
+          const serial = given['wechatpay-serial'] ?? 'S'
+          const keys = new Map([[isKnown ? serial : 'other', publicKey]])
+          expect(verifyAnswer(given, bytes, keys, NOW_MS).kind).toBe('untrusted')
+          const answer = parseStrictJson(bytes)
+          const trade = wechatTradeOf(answer, null)
+          if (trade !== undefined) expect(trade.outTradeNo).not.toBe(undefined)
+          errorSchema.safeParse(answer)
+        }),
+      )
+    })
+
+    it('of Alipay is not believed unsigned, and read without a crash', () => {
+      const name = 'alipay_trade_query_response'
+      const signature = fc.constantFrom(
+        '',
+        'A',
+        '"',
+        rsaSign('sha256', Buffer.from('{}'), privateKey).toString('base64'),
+      )
+      const enveloped = fc
+        .tuple(jsonText, signature)
+        .map(([node, sign]) => `{"${name}":${node},"sign":${JSON.stringify(sign)}}`)
+      holds(
+        fc.property(fc.oneof(anyBytes, damaged(enveloped)), (bytes) => {
+          const opened = openEnvelope(bytes, name, [{ certSn: null, key: publicKey }])
+          if (opened.kind === 'verified') expect(opened.node.toString()).toBe('{}')
+          const answer = parseStrictJson(bytes)
+          alipayTradeOf(answer)
+          resultSchema.safeParse(answer)
+        }),
+      )
+    })
+
+    it('in JSON says to us what it says to any reader, or nothing', () => {
+      holds(
+        fc.property(anyBytes, (bytes) => {
+          const read = parseStrictJson(bytes)
+          if (read !== undefined) expect(read).toEqual(JSON.parse(bytes.toString('utf8')))
+        }),
+      )
+    })
+
+    it('in XML is read as plain fields or refused, and not believed unsigned', () => {
+      holds(
+        fc.property(xmlBytes, (bytes) => {
+          const fields = parseXml(bytes)
+          if (fields === null) return
+          expect(bytes.toString('utf8')).not.toContain('<!DOCTYPE')
+          for (const value of fields.values()) expect(typeof value).toBe('string')
+          expect(isSignedV2(fields, SECRET, 'MD5')).toBe(false)
+          tradeOfV2(fields, null)
+          const signed = new Map(fields).set('sign', signatureV2(fields, SECRET, 'HMAC-SHA256'))
+          expect(isSignedV2(signed, SECRET, 'HMAC-SHA256')).toBe(true)
+        }),
+      )
+    })
+
+    it('has a Date header that gives a hint or none', () => {
+      holds(
+        fc.property(
+          fc.oneof(
+            anyText,
+            fc.date({ noInvalidDate: true }).map((date) => date.toUTCString()),
+          ),
+          (header) => {
+            expect(typeof clockHint(header, NOW_MS)).toBe('string')
+          },
+        ),
+      )
+    })
+
+    it('never sees markup of an order number: what is written is read back as one field', () => {
+      holds(
+        fc.property(fc.string({ unit: 'grapheme-ascii', minLength: 1, maxLength: 30 }), (outTradeNo) => {
+          const fields = parseXml(Buffer.from(writeXml(new Map([['out_trade_no', outTradeNo]]))))
+          expect([...(fields?.keys() ?? [])]).toEqual(['out_trade_no'])
+        }),
+      )
+    })
+  })
+}
