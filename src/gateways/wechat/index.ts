@@ -48,8 +48,8 @@ export type WechatDeps = Readonly<{
   now: () => number
   /** Told a clock that is off by a minute or more: the gateway's minus ours is `-skewS`. Seconds. */
   onSkew: (skewS: number) => void
-  /** Reverses payment-code orders; null or absent where the settings for it are missing. */
-  reversal?: Reversal | null
+  /** Reverses payment-code orders; null where the settings for it are missing. */
+  reversal: Reversal | null
 }>
 
 /** WeChat Pay refuses to close an order younger than 5 minutes (APIv3, close order). */
@@ -100,7 +100,7 @@ export function createWechatGateway(config: WechatConfig, deps: WechatDeps): Gat
   }
 
   async function reverseOrder(ref: TradeRef, options: CallOptions): Promise<CloseOutcome> {
-    if (deps.reversal !== undefined && deps.reversal !== null) return await deps.reversal(ref, options)
+    if (deps.reversal !== null) return await deps.reversal(ref, options)
     const message = '付款码订单的撤销未配置: WECHAT_API_V2_KEY, WECHAT_CLIENT_CERT, WECHAT_CLIENT_KEY'
     return unknown('alert', 'configuration', message, [])
   }
