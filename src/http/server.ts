@@ -4,6 +4,7 @@ import { hasZodFastifySchemaValidationErrors, serializerCompiler, validatorCompi
 import type { Log } from '../log.js'
 import { newTraceId } from '../trace-id.js'
 import { type AdmissionDeps, admitMerchants, admitOperators } from './admission.js'
+import { onClientError } from './client-errors.js'
 import { boundConnections } from './connections.js'
 import { type HealthDeps, registerHealth } from './health.js'
 import { type OpsDeps, registerOps } from './ops/routes.js'
@@ -42,6 +43,7 @@ export function buildServer(deps: ServerDeps) {
     http: { headersTimeout: 10_000, maxHeaderSize: 16_384, connectionsCheckingInterval: 1_000 },
     trustProxy: deps.trustedProxies.length === 0 ? false : [...deps.trustedProxies],
     return503OnClosing: false,
+    clientErrorHandler: onClientError,
     routerOptions: { ignoreDuplicateSlashes: true, maxParamLength: 200 },
     frameworkErrors: (error, request, reply) => {
       void onError(error, request, reply)

@@ -42,18 +42,22 @@ const COMPARED = [
   'attach',
 ] as const
 
+/** When an order is first asked about; null: never by itself. */
+export type FirstSyncAt = (order: NewOrder, createdAt: Date, expiresAt: Date, now: Date) => Date | null
+
+/** The order with the times that were left to us. */
+export function registeredRow(order: NewOrder, firstSyncAt: FirstSyncAt, now: Date) {
+  const createdAt = order.createdAt ?? now
+  const expiresAt = order.expiresAt ?? new Date(createdAt.getTime() + EXPIRES_AFTER_MS)
+  const closeTime = order.status === 'close' ? now : null
+  return { ...order, createdAt, expiresAt, closeTime, nextSyncAt: firstSyncAt(order, createdAt, expiresAt, now) }
+}
+
 /** Registering orders. The same one again is no error; another one under the same id or number is refused. */
-export function createRegistration(
-  prisma: PrismaClient,
-  options: Readonly<{ firstSyncAt: (order: NewOrder, createdAt: Date, expiresAt: Date, now: Date) => Date | null }>,
-) {
+export function createRegistration(prisma: PrismaClient, options: Readonly<{ firstSyncAt: FirstSyncAt }>) {
   return async function register(order: NewOrder, now: Date): Promise<Registration> {
-    const createdAt = order.createdAt ?? now
-    const expiresAt = order.expiresAt ?? new Date(createdAt.getTime() + EXPIRES_AFTER_MS)
-    const closeTime = order.status === 'close' ? now : null
-    const nextSyncAt = options.firstSyncAt(order, createdAt, expiresAt, now)
     const inserted = await prisma.order.createManyAndReturn({
-      data: [{ ...order, createdAt, expiresAt, closeTime, nextSyncAt }],
+      data: [registeredRow(order, options.firstSyncAt, now)],
       skipDuplicates: true,
     })
     if (inserted[0] !== undefined) return { kind: 'created', row: inserted[0] }
@@ -76,7 +80,8 @@ export function createRegistration(
 
 export type Register = ReturnType<typeof createRegistration>
 
-function differenceOf(order: NewOrder, row: OrderRow): string | undefined {
+/** The first fact in which this order differs from the registered one. */
+export function differenceOf(order: NewOrder, row: OrderRow): string | undefined {
   const field = COMPARED.find((name) => order[name] !== row[name])
   if (field !== undefined) return field
   if (order.createdAt !== null && order.createdAt.getTime() !== row.createdAt.getTime()) return 'createdAt'

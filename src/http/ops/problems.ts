@@ -14,6 +14,7 @@ const PROBLEM = {
   401: 'No token, or a wrong one.',
   404: 'There is no such thing.',
   409: 'It is not in a state for this.',
+  415: 'The body is of a type that is not read here.',
   422: 'It cannot be done for this order.',
   429: 'Too many wrong tokens from this address.',
   500: 'Our fault; the log has the reason under the traceId.',

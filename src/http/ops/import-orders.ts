@@ -1,0 +1,68 @@
+import { IMPORT_CHUNK, type RegisterMany } from '../../store/import.js'
+import type { NewOrder } from '../../store/registration.js'
+import type { ReadLine } from './import-lines.js'
+import { newOrderOf, newOrderSchema } from './order-schema.js'
+
+/** Bad lines that are told with their reason; the rest are only counted. */
+const ERRORS_MAX = 1_000
+
+export type ImportReport = {
+  total: number
+  created: number
+  same: number
+  conflict: number
+  invalid: number
+  errors: { line: number; reason: string }[]
+}
+
+/**
+ * Registers whatever of these lines is an order, some hundred at a time; a bad line is told and stops nothing. Run twice,
+ * the second run finds every order the same. Where it throws (the database went away), what went in before stays in.
+ */
+export async function importOrders(
+  lines: AsyncIterable<ReadLine>,
+  registerMany: RegisterMany,
+  options: Readonly<{ now: () => number; onProgress?: (report: Readonly<ImportReport>) => void }>,
+): Promise<ImportReport> {
+  const report: ImportReport = { total: 0, created: 0, same: 0, conflict: 0, invalid: 0, errors: [] }
+  let waiting: { line: number; order: NewOrder }[] = []
+
+  const refuse = (kind: 'conflict' | 'invalid', line: number, reason: string): void => {
+    report[kind] += 1
+    if (report.errors.length < ERRORS_MAX) report.errors.push({ line, reason })
+  }
+  const flush = async (): Promise<void> => {
+    const chunk = waiting
+    waiting = []
+    const imported = await registerMany(
+      chunk.map(({ order }) => order),
+      new Date(options.now()),
+    )
+    for (const [index, outcome] of imported.entries()) {
+      if (outcome.kind === 'conflict') {
+        const reason = `a different order has this id or number: ${outcome.field} differs`
+        refuse('conflict', chunk[index]?.line ?? 0, reason)
+      } else report[outcome.kind] += 1
+    }
+    options.onProgress?.(report)
+  }
+
+  for await (const read of lines) {
+    report.total += 1
+    const order = 'unreadable' in read ? read.unreadable : orderOf(read.value)
+    if (typeof order === 'string') refuse('invalid', read.line, order)
+    else waiting.push({ line: read.line, order })
+    if (waiting.length >= IMPORT_CHUNK) await flush()
+  }
+  if (waiting.length > 0) await flush()
+  // Conflicts are found later than unreadable lines, and a reader of CSV hands bad lines out early.
+  report.errors.sort((one, other) => one.line - other.line)
+  return report
+}
+
+function orderOf(value: unknown): NewOrder | string {
+  const checked = newOrderSchema.safeParse(value)
+  if (checked.success) return newOrderOf(checked.data)
+  const issue = checked.error.issues[0]
+  return `${issue?.path.join('.') || 'line'}: ${issue?.message ?? 'invalid'}`
+}

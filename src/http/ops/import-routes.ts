@@ -1,0 +1,55 @@
+import type { Readable } from 'node:stream'
+
+import type { FastifyInstance } from 'fastify'
+import type { ZodTypeProvider } from 'fastify-type-provider-zod'
+import { z } from 'zod'
+
+import type { RegisterMany } from '../../store/import.js'
+import { allowLongUpload } from '../client-errors.js'
+import { sendProblem } from '../problem.js'
+import { readCsv, readNdjson } from './import-lines.js'
+import { importOrders } from './import-orders.js'
+import { problems } from './problems.js'
+
+export type ImportRouteDeps = Readonly<{ registerMany: RegisterMany; now: () => number }>
+
+const importedSchema = z.object({
+  total: z.int(),
+  created: z.int(),
+  same: z.int().describe('were registered already'),
+  conflict: z.int().describe('another order has their id or number'),
+  invalid: z.int(),
+  errors: z.array(z.object({ line: z.int(), reason: z.string() })).describe('the first 1000 bad lines'),
+})
+
+/** `POST /ops/orders/import`: read as it arrives; the sender is slowed to what the database takes. */
+export function registerImportRoutes(scope: FastifyInstance, deps: ImportRouteDeps): void {
+  void scope.register((inner, _options, done) => {
+    // The stream is handed on as it is: no limit of size, since nothing of it is kept.
+    inner.addContentTypeParser(['application/x-ndjson', 'text/csv'], (_request, stream, parsed) => parsed(null, stream))
+    inner.withTypeProvider<ZodTypeProvider>().post(
+      '/orders/import',
+      {
+        schema: {
+          tags: ['orders'],
+          summary: 'Register many orders, as NDJSON or CSV; bad lines are listed and stop nothing',
+          consumes: ['application/x-ndjson', 'text/csv'],
+          response: { 200: importedSchema, ...problems(415) },
+        },
+      },
+      async (request, reply) => {
+        const isCsv = /^text\/csv\b/i.test(request.headers['content-type'] ?? '')
+        if (!isCsv && !/^application\/x-ndjson\b/i.test(request.headers['content-type'] ?? '')) {
+          return sendProblem(reply, 415, 'Unsupported Media Type', 'Send application/x-ndjson or text/csv.')
+        }
+        allowLongUpload(request.raw)
+        const stream = request.body as Readable
+        const report = await importOrders(isCsv ? readCsv(stream) : readNdjson(stream), deps.registerMany, deps)
+        const { errors, ...counts } = report
+        request.log.info({ event: 'imported', operator: request.operator, ...counts, errorsTold: errors.length })
+        return report
+      },
+    )
+    done()
+  })
+}

@@ -1,0 +1,90 @@
+import type pg from 'pg'
+
+import type { Order as OrderRow, PrismaClient } from '../generated/prisma/client.js'
+import { differenceOf, type FirstSyncAt, type NewOrder, registeredRow } from './registration.js'
+
+export type Imported = Readonly<{ kind: 'created' | 'same' } | { kind: 'conflict'; field: string }>
+
+/** Orders of one statement. 500 keep it far below its time limit, and the memory of an import at a few hundred KB. */
+export const IMPORT_CHUNK = 500
+
+/** One array per column: the statement's text, and so its plan, is the same whatever the number of orders. */
+const INSERT = {
+  name: 'import_orders',
+  text: `
+INSERT INTO orders (id, business_no, title, channel, pay_way, amount_fen, currency, status, out_trade_no,
+  gateway_order_no, created_at, expires_at, pay_time, close_time, notify_url, attach, next_sync_at)
+SELECT * FROM unnest($1::bigint[], $2::text[], $3::text[], $4::text[], $5::text[], $6::bigint[], $7::text[], $8::text[],
+  $9::text[], $10::text[], $11::timestamptz[], $12::timestamptz[], $13::timestamptz[], $14::timestamptz[], $15::text[],
+  $16::text[], $17::timestamptz[])
+ON CONFLICT DO NOTHING RETURNING id`,
+}
+
+/** Registers many orders at once, by the rules that hold for one. */
+export function createImport(pool: pg.Pool, prisma: PrismaClient, options: Readonly<{ firstSyncAt: FirstSyncAt }>) {
+  /** What became of each, in their order. At most `IMPORT_CHUNK` orders. */
+  return async function registerMany(orders: readonly NewOrder[], now: Date): Promise<readonly Imported[]> {
+    if (orders.length > IMPORT_CHUNK) throw new RangeError(`at most ${IMPORT_CHUNK} orders at once`)
+    // By id, so that two imports of the same orders wait for each other in one order and cannot deadlock.
+    const rows = orders
+      .map((order) => registeredRow(order, options.firstSyncAt, now))
+      .sort((one, other) => (one.id < other.id ? -1 : 1))
+    const inserted = await pool.query<{ id: string }>({ ...INSERT, values: columnsOf(rows) })
+    const created = new Set(inserted.rows.map(({ id }) => BigInt(id)))
+    // Of several lines with one id the first counts as created, as long as it is the one that went in.
+    const isCreated = orders.map((order) => created.delete(order.id))
+    const others = orders.filter((_, index) => isCreated[index] !== true)
+    const taken = others.length === 0 ? [] : await findTaken(others)
+    return orders.map((order, index) => (isCreated[index] === true ? { kind: 'created' } : compared(order, taken)))
+  }
+
+  async function findTaken(orders: readonly NewOrder[]): Promise<readonly OrderRow[]> {
+    return await prisma.order.findMany({
+      where: {
+        OR: [
+          { id: { in: orders.map(({ id }) => id) } },
+          { businessNo: { in: orders.map(({ businessNo }) => businessNo) } },
+          { outTradeNo: { in: orders.map(({ outTradeNo }) => outTradeNo) }, channel: { not: null } },
+        ],
+      },
+      take: 3 * IMPORT_CHUNK,
+    })
+  }
+}
+
+export type RegisterMany = ReturnType<typeof createImport>
+
+function compared(order: NewOrder, taken: readonly OrderRow[]): Imported {
+  const row =
+    taken.find(({ id }) => id === order.id) ??
+    taken.find(
+      ({ businessNo, channel, outTradeNo }) =>
+        businessNo === order.businessNo || (channel === order.channel && outTradeNo === order.outTradeNo),
+    )
+  if (row === undefined) throw new Error('an order was refused as a duplicate and cannot be found')
+  const field = differenceOf(order, row)
+  return field === undefined ? { kind: 'same' } : { kind: 'conflict', field }
+}
+
+function columnsOf(rows: readonly ReturnType<typeof registeredRow>[]): unknown[] {
+  const text = (value: bigint) => value.toString()
+  return [
+    rows.map(({ id }) => text(id)),
+    rows.map(({ businessNo }) => businessNo),
+    rows.map(({ title }) => title),
+    rows.map(({ channel }) => channel),
+    rows.map(({ payWay }) => payWay),
+    rows.map(({ amountFen }) => text(amountFen)),
+    rows.map(({ currency }) => currency),
+    rows.map(({ status }) => status),
+    rows.map(({ outTradeNo }) => outTradeNo),
+    rows.map(({ gatewayOrderNo }) => gatewayOrderNo),
+    rows.map(({ createdAt }) => createdAt),
+    rows.map(({ expiresAt }) => expiresAt),
+    rows.map(({ payTime }) => payTime),
+    rows.map(({ closeTime }) => closeTime),
+    rows.map(({ notifyUrl }) => notifyUrl),
+    rows.map(({ attach }) => attach),
+    rows.map(({ nextSyncAt }) => nextSyncAt),
+  ]
+}

@@ -1,0 +1,108 @@
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+
+import { newPaymentId, OPS_TOKEN, startService, type TestService } from '../support/service.js'
+
+type Report = {
+  total: number
+  created: number
+  same: number
+  conflict: number
+  invalid: number
+  errors: { line: number; reason: string }[]
+}
+
+let service: TestService
+beforeAll(async () => {
+  service = await startService()
+})
+afterAll(async () => {
+  await service.stop()
+})
+
+async function send(type: string, body: string | Buffer): Promise<{ status: number; report: Report }> {
+  const response = await fetch(`${service.url}/ops/orders/import`, {
+    method: 'POST',
+    headers: { authorization: `Bearer ${OPS_TOKEN}`, 'content-type': type },
+    body: typeof body === 'string' ? body : new Uint8Array(body),
+  })
+  return { status: response.status, report: (await response.json()) as Report }
+}
+
+function lineOf(paymentId: string, more: Record<string, unknown> = {}): string {
+  return JSON.stringify({ paymentId, businessNo: `I${paymentId}`, channel: 'wechat_pay', amount: 1000, ...more })
+}
+
+const KINDS: readonly [string, string][] = [
+  ['an NDJSON', 'application/x-ndjson'],
+  ['a CSV', 'text/csv; charset=utf-8'],
+]
+
+describe('an import', () => {
+  it.each(KINDS)('of %s file registers the good lines and lists the bad ones with their reasons', async (_, type) => {
+    const [one, two, three] = [newPaymentId(), newPaymentId(), newPaymentId()]
+    const isCsv = type.startsWith('text/csv')
+    const body = isCsv
+      ? [
+          '\uFEFFpaymentId,businessNo,channel,amount,title',
+          `${one},I${one},wechat_pay,1000,"a ""quoted"", title"`,
+          `${two},I${two},wechat_pay,10.5,`,
+          `${three},I${three}`,
+          '',
+          `${three},I${three},,1000,没有通道`,
+        ].join('\r\n')
+      : [
+          lineOf(one, { title: 'a "quoted", title' }),
+          lineOf(two, { amount: 10.5 }),
+          '{"paymentId":',
+          '',
+          lineOf(three, { channel: null, title: '没有通道' }),
+        ].join('\n')
+    const { status, report } = await send(type, body)
+    expect(status).toBe(200)
+    expect(report).toMatchObject({ total: 4, created: 2, same: 0, conflict: 0, invalid: 2 })
+    expect(report.errors.map(({ line }) => line)).toEqual(isCsv ? [3, 4] : [2, 3])
+    expect(report.errors[0]?.reason).toContain('amount')
+    expect((await service.history(one)).order).toMatchObject({ amount: 1000, title: 'a "quoted", title' })
+    expect((await service.history(three)).order).toMatchObject({ channel: null, title: '没有通道' })
+    expect(await service.ops('GET', `/ops/orders/${two}`)).toMatchObject({ status: 404 })
+  })
+
+  it('sent twice finds every order the same; a different order under a known id or number is a conflict', async () => {
+    const [one, two] = [newPaymentId(), newPaymentId()]
+    expect((await send('application/x-ndjson', lineOf(one))).report).toMatchObject({ created: 1 })
+    const again = [lineOf(one), lineOf(one, { amount: 1 }), lineOf(two, { businessNo: `I${one}` })].join('\n')
+    const { report } = await send('application/x-ndjson', again)
+    expect(report).toMatchObject({ total: 3, created: 0, same: 1, conflict: 2, invalid: 0 })
+    expect(report.errors).toMatchObject([{ line: 2 }, { line: 3 }])
+    expect(report.errors[0]?.reason).toContain('amountFen')
+  })
+
+  it('the same order twice in one file goes in once', async () => {
+    const id = newPaymentId()
+    const { report } = await send('application/x-ndjson', `${lineOf(id)}\n${lineOf(id)}\n${lineOf(id, { amount: 2 })}`)
+    expect(report).toMatchObject({ total: 3, created: 1, same: 1, conflict: 1 })
+  })
+
+  it('a line of a megabyte, one that is not UTF-8 and one with a NUL are bad lines among good ones', async () => {
+    const id = newPaymentId()
+    const body = Buffer.concat([
+      Buffer.from(`"${'x'.repeat(1_048_576)}"\n`),
+      Buffer.from([0x22, 0xff, 0xfe, 0x22, 0x0a]),
+      Buffer.from(`${lineOf(newPaymentId(), { businessNo: 'a\0b' })}\n${lineOf(id)}\n`),
+    ])
+    const { report } = await send('application/x-ndjson', body)
+    expect(report).toMatchObject({ total: 4, created: 1, invalid: 3 })
+    expect(report.errors.map(({ line }) => line)).toEqual([1, 2, 3])
+  })
+
+  it('tells the first thousand bad lines and counts them all', async () => {
+    const { report } = await send('application/x-ndjson', '{}\n'.repeat(1500))
+    expect(report).toMatchObject({ total: 1500, created: 0, invalid: 1500 })
+    expect(report.errors).toHaveLength(1000)
+  })
+
+  it('of another type is refused', async () => {
+    expect((await send('application/json', '{}')).status).toBe(415)
+    expect((await send('text/plain', 'x')).status).toBe(415)
+  })
+})
