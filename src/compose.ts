@@ -18,6 +18,7 @@ import { migrate } from './store/migrate.js'
 import { createNotices } from './store/notices.js'
 import { createOrders } from './store/orders.js'
 import { createOutbox } from './store/outbox.js'
+import { createOverview } from './store/overview.js'
 import { createRecords } from './store/records.js'
 import { createRegistration, type NewOrder } from './store/registration.js'
 import { createSweeper } from './sync/sweeper.js'
@@ -116,6 +117,19 @@ export async function compose(config: Config, overrides: Readonly<{ log?: Log; n
             tokens: config.OPS_TOKENS,
             register: createRegistration(database.prisma, { firstSyncAt }),
             registerMany: createImport(database.pool, database.prisma, { firstSyncAt }),
+            records: createRecords(database.prisma),
+            exceptions: createExceptions(database.prisma),
+            notices: createNotices(database.prisma),
+            syncOrder,
+            now,
+          },
+    consolePage:
+      !isApi || config.OPS_TOKENS.length === 0
+        ? null
+        : {
+            tokens: config.OPS_TOKENS,
+            overview: createOverview(database.pool, Object.keys(gateways.byChannel)),
+            channels: Object.values(gateways.byChannel),
             records: createRecords(database.prisma),
             exceptions: createExceptions(database.prisma),
             notices: createNotices(database.prisma),

@@ -6,6 +6,7 @@ import { newTraceId } from '../trace-id.js'
 import { type AdmissionDeps, admitMerchants, admitOperators } from './admission.js'
 import { onClientError } from './client-errors.js'
 import { boundConnections } from './connections.js'
+import { type ConsoleDeps, registerConsole } from './console/routes.js'
 import { type HealthDeps, registerHealth } from './health.js'
 import { type OpsDeps, registerOps } from './ops/routes.js'
 import { sendProblem } from './problem.js'
@@ -20,6 +21,8 @@ export type ServerDeps = Readonly<{
   health: HealthDeps
   /** Null where no operator's token is set: /ops is not served then. */
   ops: OpsDeps | null
+  /** The operators' page; null with /ops. */
+  consolePage: ConsoleDeps | null
   admission: AdmissionDeps
   /** Proxies whose X-Forwarded-For is believed: addresses, networks, or proxy-addr's names for them. */
   trustedProxies: readonly string[]
@@ -55,7 +58,7 @@ export function buildServer(deps: ServerDeps) {
   app.setSerializerCompiler(serializerCompiler)
   app.setErrorHandler(onError)
   app.setNotFoundHandler(onNotFound)
-  const { syncPay, ops } = deps
+  const { syncPay, ops, consolePage } = deps
   if (syncPay !== null) {
     void app.register(
       (merchant, _options, done) => {
@@ -75,6 +78,9 @@ export function buildServer(deps: ServerDeps) {
       },
       { prefix: '/ops' },
     )
+  }
+  if (consolePage !== null) {
+    void app.register(async (page) => await registerConsole(page, consolePage), { prefix: '/console' })
   }
   void app.register((scope, _options, done) => {
     registerHealth(scope, deps.health)

@@ -41,7 +41,11 @@ export function createExceptions(prisma: PrismaClient) {
     return row === null ? { kind: 'not_found' } : { kind: 'already_resolved', row }
   }
 
-  return { list, resolve }
+  async function find(id: bigint): Promise<SyncException | null> {
+    return await prisma.syncException.findUnique({ where: { id } })
+  }
+
+  return { list, find, resolve }
 }
 
 export type Exceptions = ReturnType<typeof createExceptions>

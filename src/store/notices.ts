@@ -34,7 +34,11 @@ export function createNotices(prisma: PrismaClient) {
     return count === 0 ? null : await prisma.notice.findUnique({ where: { id }, include })
   }
 
-  return { list, redeliver }
+  function find(id: bigint) {
+    return prisma.notice.findUnique({ where: { id } })
+  }
+
+  return { list, find, redeliver }
 }
 
 export type Notices = ReturnType<typeof createNotices>

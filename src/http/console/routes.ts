@@ -1,0 +1,140 @@
+import cookie from '@fastify/cookie'
+import formbody from '@fastify/formbody'
+import type { FastifyError, FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
+
+import { createFailures } from '../ops/failures.js'
+import type { OpsToken } from '../ops/operator.js'
+import { registerAssets } from './assets.js'
+import { registerExceptionPages } from './exception-pages.js'
+import { registerNoticePages } from './notice-pages.js'
+import { type NowDeps, registerNowPages } from './now-pages.js'
+import { type OrderPageDeps, registerOrderPages } from './order-pages.js'
+import { createRender, LANGUAGE_COOKIE, type Render } from './render.js'
+import { createSessions, SESSION_COOKIE, SESSION_MAX_AGE_S, type Sessions } from './session.js'
+import { fieldOf, isOwnForm, isSameOrigin, queryOf } from './visit.js'
+import { LANGUAGES, languageOf } from './words.js'
+
+export type ConsoleDeps = Readonly<{ tokens: readonly OpsToken[]; now: () => number }> &
+  NowDeps &
+  OrderPageDeps &
+  Parameters<typeof registerExceptionPages>[2] &
+  Parameters<typeof registerNoticePages>[2]
+
+/** Forms are a few fields; the longest is a note. */
+const FORM_BYTES_MAX = 16 * 1024
+const YEAR_S = 365 * 86_400
+
+/** The operators' page. Whoever is not signed in sees the sign-in form and the assets, nothing else. */
+export async function registerConsole(scope: FastifyInstance, deps: ConsoleDeps): Promise<void> {
+  const sessions = createSessions(deps.tokens)
+  await scope.register(cookie)
+  await scope.register(formbody, { bodyLimit: FORM_BYTES_MAX })
+  scope.decorateRequest('visit', null)
+  // Browsers hide a form's origin under `no-referrer`; within the page it must be told, to others it stays hidden.
+  scope.addHook('onRequest', async (_request, reply) => void reply.header('referrer-policy', 'same-origin'))
+  const render = createRender(registerAssets(scope))
+  scope.setErrorHandler(async (error: FastifyError, request, reply) => await onError(error, request, reply, render))
+  scope.setNotFoundHandler(async (request, reply) => {
+    const { t } = languageFor(request)
+    return await render.message(request, reply, 404, t.denied, t.noSuchPage)
+  })
+  registerDoor(scope, deps, sessions, render)
+  await scope.register(async (inner) => {
+    guard(inner, deps, sessions, render)
+    registerNowPages(inner, render, deps)
+    registerOrderPages(inner, render, deps)
+    registerExceptionPages(inner, render, deps)
+    registerNoticePages(inner, render, deps)
+    inner.post('/sign-out', async (_request, reply) => {
+      return await reply.clearCookie(SESSION_COOKIE, { path: '/console' }).redirect('/console/sign-in', 303)
+    })
+  })
+}
+
+/** What is open to everybody: signing in, and the choice of language. */
+function registerDoor(
+  scope: FastifyInstance,
+  { now }: Pick<ConsoleDeps, 'now'>,
+  sessions: Sessions,
+  render: Render,
+): void {
+  const failures = createFailures(() => performance.now())
+  scope.get('/sign-in', async (request, reply) => await render.page(request, reply, 'sign-in'))
+
+  scope.post('/sign-in', async (request, reply) => {
+    const { t } = languageFor(request)
+    if (!isSameOrigin(request)) return await render.message(request, reply, 403, t.denied, t.deniedWhy)
+    const waitS = failures.waitS(request.ip)
+    if (waitS > 0) {
+      void reply.code(429).header('retry-after', waitS)
+      return await render.page(request, reply, 'sign-in', { problem: t.tooMany })
+    }
+    const sealed = sessions.signIn(fieldOf(request, 'token'), now())
+    if (sealed === null) {
+      failures.failed(request.ip)
+      request.log.warn({ event: 'console_refused', address: request.ip })
+      void reply.code(401)
+      return await render.page(request, reply, 'sign-in', { problem: t.wrongToken })
+    }
+    return await setSession(request, reply, sealed).redirect('/console', 303)
+  })
+
+  scope.get('/language', async (request, reply) => {
+    const to = queryOf(request, 'to') === 'zh' ? 'zh' : 'en'
+    const back = queryOf(request, 'back')
+    const cookieOptions = { path: '/console', maxAge: YEAR_S, sameSite: 'strict', secure: isSecure(request) } as const
+    void reply.setCookie(LANGUAGE_COOKIE, to, { ...cookieOptions, httpOnly: true })
+    return await reply.redirect(/^\/console(?:[/?][\w\-./?=&%:+]*)?$/.test(back) ? back : '/console', 303)
+  })
+}
+
+/** Lets only sessions through, and of their forms only their own. Polls keep no session alive: only people do. */
+function guard(scope: FastifyInstance, { now }: Pick<ConsoleDeps, 'now'>, sessions: Sessions, render: Render): void {
+  scope.addHook('onRequest', async (request, reply) => {
+    const session = sessions.read(request.cookies[SESSION_COOKIE], now())
+    const { language, t } = languageFor(request)
+    const isPart = request.headers['hx-request'] === 'true' || request.headers.accept === 'application/json'
+    if (session !== null) {
+      request.visit = { session, language, words: t }
+      if (!isPart || request.method === 'POST') setSession(request, reply, sessions.renew(session, now()))
+      return undefined
+    }
+    if (isPart) return await reply.code(401).header('hx-redirect', '/console/sign-in').send()
+    if (request.method === 'GET') return await reply.redirect('/console/sign-in', 303)
+    return await render.message(request, reply, 401, t.denied, t.ended)
+  })
+  scope.addHook('preHandler', async (request, reply) => {
+    if (request.method === 'GET' || request.method === 'HEAD' || isOwnForm(request, sessions)) return undefined
+    const { t } = languageFor(request)
+    request.log.warn({ event: 'console_form_refused', address: request.ip, origin: request.headers.origin })
+    return await render.message(request, reply, 403, t.denied, t.deniedWhy)
+  })
+}
+
+function setSession(request: FastifyRequest, reply: FastifyReply, sealed: string): FastifyReply {
+  return reply.setCookie(SESSION_COOKIE, sealed, {
+    path: '/console',
+    httpOnly: true,
+    sameSite: 'strict',
+    secure: isSecure(request),
+    maxAge: SESSION_MAX_AGE_S,
+  })
+}
+
+/** Over plain http (a tunnel, the demo) a Secure cookie would never come back. */
+function isSecure(request: FastifyRequest): boolean {
+  return request.protocol === 'https'
+}
+
+function languageFor(request: FastifyRequest) {
+  const language = languageOf(request.cookies[LANGUAGE_COOKIE], request.headers['accept-language'])
+  return { language, t: LANGUAGES[language] }
+}
+
+async function onError(error: FastifyError, request: FastifyRequest, reply: FastifyReply, render: Render) {
+  const status = error.statusCode ?? 500
+  const { t } = languageFor(request)
+  if (status < 500) return await render.message(request, reply, status, t.denied, t.badForm)
+  request.log.error({ event: 'request_failed', method: request.method, err: error })
+  return await render.message(request, reply, 500, t.denied, `${t.crash} ${request.id}`)
+}

@@ -1,0 +1,48 @@
+import type { FastifyRequest } from 'fastify'
+
+import type { Session, Sessions } from './session.js'
+import type { Language, Words } from './words.js'
+
+/** One request of a signed-in operator. */
+export type Visit = Readonly<{ session: Session; language: Language; words: Words }>
+
+declare module 'fastify' {
+  interface FastifyRequest {
+    /** Who asks, on the operators' page; null before the guard and outside it. */
+    visit: Visit | null
+  }
+}
+
+/** The visit of a guarded route. */
+export function visitOf(request: FastifyRequest): Visit {
+  if (request.visit === null) throw new Error('a route of the console was reached without its guard')
+  return request.visit
+}
+
+/** True where the browser says that one of our own pages sent this form. A page that hides its origin is not ours. */
+export function isSameOrigin(request: FastifyRequest): boolean {
+  const { origin, 'sec-fetch-site': site } = request.headers
+  if (site !== undefined && site !== 'same-origin') return false
+  if (typeof origin !== 'string' || !URL.canParse(origin)) return false
+  return new URL(origin).host === request.host
+}
+
+/** True where a form came from a page of this very session, and from no other origin. */
+export function isOwnForm(request: FastifyRequest, sessions: Sessions): boolean {
+  const form = request.body
+  const csrf = typeof form === 'object' && form !== null ? (form as Record<string, unknown>)['csrf'] : undefined
+  return isSameOrigin(request) && request.visit !== null && sessions.isOwnForm(request.visit.session, csrf)
+}
+
+/** One field of a form, as text; empty where it was not sent, or sent more than once. */
+export function fieldOf(request: FastifyRequest, name: string): string {
+  const form = request.body
+  const value = typeof form === 'object' && form !== null ? (form as Record<string, unknown>)[name] : undefined
+  return typeof value === 'string' ? value.trim() : ''
+}
+
+/** The same, of the address. */
+export function queryOf(request: FastifyRequest, name: string): string {
+  const value = (request.query as Record<string, unknown>)[name]
+  return typeof value === 'string' ? value.trim() : ''
+}
