@@ -1,0 +1,3 @@
+import { exerciseScanner } from '../support/alipay-scan.js'
+
+exerciseScanner(100_000)
