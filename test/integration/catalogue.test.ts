@@ -55,6 +55,12 @@ async function withService<T>(options: ServiceOptions, use: (own: TestService) =
   }
 }
 
+/** A node of its own on the shared database and gateways: many faults in a row would open the shared one's breaker. */
+async function onFreshNode(use: (own: TestService) => Promise<void>) {
+  const { database, wechat, alipay } = service
+  await withService({ database, sandboxes: { wechat, alipay } }, use)
+}
+
 /** Seconds until the order comes due; null where it is at rest. */
 async function dueInS(id: string, of = service): Promise<number | null> {
   const { rows } = await of.pool.query<{ due: number | null; failures: number }>(
@@ -203,7 +209,9 @@ it.each(
   const id = await service.register({ channel, ...EXPIRED })
   at(channel).putTrade(id, { state: (isPaid ? PAID : UNPAID)[channel], amount: 1000 })
   at(channel).addFaults([{ on: 'any', fault, times: 5, outTradeNo: id }])
-  expect(await service.sync(id)).toMatchObject({ code: 20000, data: null })
+  await onFreshNode(async (own) => {
+    expect(await own.sync(id)).toMatchObject({ code: 20000, data: null })
+  })
   expect(at(channel).calls(id).close).toBe(0)
   await expectUnchanged(id)
 })
@@ -501,14 +509,17 @@ it.each(
     const id = await service.register({ channel })
     at(channel).putTrade(id, { state: PAID[channel], amount: 1000 })
     // More than one call's tries: a connection that was idle before is replaced beside them.
-    const times = 6
-    at(channel).addFaults([{ on: 'query', fault, times, outTradeNo: id }])
-    const { code, data } = await service.sync(id)
-    expect([20000, 28100]).toContain(code)
-    expect(data).toBeNull()
-    await expectUnchanged(id)
-    while (at(channel).calls(id).query < times) await service.sync(id)
-    expect(await service.sync(id)).toMatchObject({ code: 0, data: { gatewayStatus: 'pay_success', repair: true } })
+    at(channel).addFaults([{ on: 'query', fault, times: 6, outTradeNo: id }])
+    await onFreshNode(async (own) => {
+      const { code, data } = await own.sync(id)
+      expect([20000, 28100]).toContain(code)
+      expect(data).toBeNull()
+      await expectUnchanged(id)
+      // Whatever is left of the fault is used up first.
+      let answer = await own.sync(id)
+      for (let call = 0; call < 5 && answer.code !== 0; call++) answer = await own.sync(id)
+      expect(answer).toMatchObject({ code: 0, data: { gatewayStatus: 'pay_success', repair: true } })
+    })
   },
 )
 
@@ -644,8 +655,8 @@ describe('23 hours of backlog after an outage', () => {
         timeMs: Date.parse(time),
       }))
       expect(asked).toHaveLength(ids.length)
-      // At most a batch's worth is under way at once; within it, who is first is chance.
-      for (const [position, { age }] of asked.entries()) expect(Math.abs(age - position)).toBeLessThan(RATE)
+      // At most a batch and its successor are under way at once; within them, who is first is chance.
+      for (const [position, { age }] of asked.entries()) expect(Math.abs(age - position)).toBeLessThanOrEqual(2 * RATE)
       for (const { timeMs } of asked) {
         const within = asked.filter((other) => other.timeMs >= timeMs && other.timeMs < timeMs + 1000)
         expect(within.length).toBeLessThanOrEqual(2 * RATE)
