@@ -10,6 +10,7 @@ import { createLog, type Log } from './log.js'
 import { type Loop, startLoop } from './loop.js'
 import { createMetrics } from './metrics.js'
 import { type Courier, createCourier } from './notify/courier.js'
+import { createBatches } from './store/batches.js'
 import { createDatabase, STATEMENT_WAIT_MS_MAX } from './store/client.js'
 import { type EmbeddedPostgres, startEmbedded } from './store/embedded.js'
 import { createExceptions } from './store/exceptions.js'
@@ -21,12 +22,14 @@ import { createOutbox } from './store/outbox.js'
 import { createOverview } from './store/overview.js'
 import { createRecords } from './store/records.js'
 import { createRegistration, type NewOrder } from './store/registration.js'
+import { createBatchRunner } from './sync/batch.js'
+import { GATEWAY_CALLS_MAX } from './sync/repair.js'
 import { createSweeper } from './sync/sweeper.js'
 import { createSyncOrder } from './sync/sync-order.js'
 import { newTraceId } from './trace-id.js'
 
-/** A sync asks the gateway at most three times: query, close, query again. */
-const GATEWAY_CALLS_PER_SYNC_MAX = 3
+/** What a lease lives on past the longest sync: room for timers that fire late. Milliseconds. */
+const LEASE_MARGIN_MS = 1_000
 
 /** An order that comes with a past is first left to its owner's own sync for this long. Seconds. */
 const FIRST_SYNC_NOT_BEFORE_S = 30
@@ -43,18 +46,15 @@ const ERROR_PAUSE_MS = 1_000
 export type DrainTimes = Readonly<{ listenMs: number; quietMs: number }>
 const AT_ONCE: DrainTimes = { listenMs: 0, quietMs: 0 }
 
+/** A batch's own look at things is short enough; nothing ends its pauses early. */
+const NEVER = (): Promise<never> => new Promise(() => undefined)
+
 /** The start was refused for a reason outside the settings; the message is for people. */
 export class StartError extends Error {}
 
-/**
- * How long a lease lives, in milliseconds: longer than the longest possible run, so that nobody else asks the gateway
- * about the same order while one sync still does.
- */
+/** How long a lease lives, in milliseconds; `createSyncOrder` refuses one that its syncs could outlive. */
 export function leaseMsFor(gatewayTimeoutMs: number): number {
-  const longestRunMs = GATEWAY_CALLS_PER_SYNC_MAX * gatewayTimeoutMs + STATEMENT_WAIT_MS_MAX
-  const leaseMs = longestRunMs + 1_000
-  if (leaseMs <= longestRunMs) throw new RangeError('a lease must outlive the longest sync')
-  return leaseMs
+  return STATEMENT_WAIT_MS_MAX + GATEWAY_CALLS_MAX * gatewayTimeoutMs + LEASE_MARGIN_MS
 }
 
 /** Builds and wires everything, once. Nothing listens and nothing runs until `start`. */
@@ -72,8 +72,9 @@ export async function compose(config: Config, overrides: Readonly<{ log?: Log; n
     connectionsMax: config.DATABASE_POOL_MAX,
     onIdleError: (error) => log.warn({ event: 'database_connection_lost', err: error }),
   })
+  const leaseMs = leaseMsFor(config.GATEWAY_TIMEOUT_MS)
   const orders = createOrders(database.pool, {
-    leaseMs: leaseMsFor(config.GATEWAY_TIMEOUT_MS),
+    leaseMs,
     channels: Object.keys(gateways.byChannel),
   })
   const syncOrder = createSyncOrder({
@@ -82,9 +83,25 @@ export async function compose(config: Config, overrides: Readonly<{ log?: Log; n
     log,
     observer: metrics.sync,
     policy: { notFoundGraceS: config.NOT_FOUND_GRACE_S, latePayment: config.LATE_PAYMENT },
+    bounds: { leaseMs, gatewayCallMs: config.GATEWAY_TIMEOUT_MS, statementMs: STATEMENT_WAIT_MS_MAX },
     monotonicMs: () => performance.now(),
     random: Math.random,
   })
+  const batches = createBatches(database.pool, {
+    channels: Object.keys(gateways.byChannel),
+    takenMs: leaseMs,
+  })
+  const operations = {
+    register: createRegistration(database.prisma, { firstSyncAt }),
+    registerMany: createImport(database.pool, database.prisma, { firstSyncAt }),
+    records: createRecords(database.prisma),
+    exceptions: createExceptions(database.prisma),
+    notices: createNotices(database.prisma),
+    batches,
+    batchRatePerSMax: config.GATEWAY_RATE_PER_S,
+    syncOrder,
+    now,
+  }
   let isDraining = false
   let isListening = true
   const isApi = config.ROLES.includes('api')
@@ -115,13 +132,7 @@ export async function compose(config: Config, overrides: Readonly<{ log?: Log; n
         ? null
         : {
             tokens: config.OPS_TOKENS,
-            register: createRegistration(database.prisma, { firstSyncAt }),
-            registerMany: createImport(database.pool, database.prisma, { firstSyncAt }),
-            records: createRecords(database.prisma),
-            exceptions: createExceptions(database.prisma),
-            notices: createNotices(database.prisma),
-            syncOrder,
-            now,
+            ...operations,
           },
     consolePage:
       !isApi || config.OPS_TOKENS.length === 0
@@ -146,6 +157,14 @@ export async function compose(config: Config, overrides: Readonly<{ log?: Log; n
   const sweepers = Object.values(gateways.byChannel).map((gateway) =>
     createSweeper({ gateway, orders, syncOrder, concurrency: sweeperConcurrency(config), log, newTraceId }),
   )
+  const batchRunner = createBatchRunner({
+    batches,
+    syncOrder,
+    gateways: gateways.byChannel,
+    concurrency: sweeperConcurrency(config),
+    log,
+    monotonicMs: () => performance.now(),
+  })
   const courier = createCourier({
     outbox: createOutbox(database.pool),
     signing: { secret: config.SIGN_SECRETS[0] ?? '', type: config.SIGN_TYPE },
@@ -174,10 +193,14 @@ export async function compose(config: Config, overrides: Readonly<{ log?: Log; n
     orders,
     syncOrder,
     sweepers,
+    batchRunner,
     courier,
+    /** What operators do, for the routes and for the commands alike. */
+    operations,
     /** Starts this process's roles. Where it listens; every role serves health and metrics, only `api` the rest. */
     async start(): Promise<string> {
       if (config.ROLES.includes('sweeper')) for (const sweeper of sweepers) loop('sweeper', sweeper)
+      if (config.ROLES.includes('sweeper')) loop('batch', { runOnce: batchRunner.runOnce, freed: NEVER })
       if (config.ROLES.includes('courier')) loop('courier', courier)
       return await server.listen({ host: config.HOST, port: config.PORT })
     },
@@ -185,7 +208,11 @@ export async function compose(config: Config, overrides: Readonly<{ log?: Log; n
     async stop(times: DrainTimes = AT_ONCE): Promise<void> {
       isDraining = true
       await Promise.all([drainServer(times), ...loops.map(async (running) => await running.stop())])
-      await Promise.all([...sweepers.map(async (sweeper) => await sweeper.drain()), courier.drain()])
+      await Promise.all([
+        ...sweepers.map(async (sweeper) => await sweeper.drain()),
+        batchRunner.drain(),
+        courier.drain(),
+      ])
       courier.close()
       load.stop()
       gateways.close()

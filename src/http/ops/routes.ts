@@ -1,5 +1,6 @@
 import type { FastifyInstance } from 'fastify'
 
+import { type BatchRouteDeps, registerBatchRoutes } from './batch-routes.js'
 import { type ExceptionRouteDeps, registerExceptionRoutes } from './exception-routes.js'
 import { type ImportRouteDeps, registerImportRoutes } from './import-routes.js'
 import { type NoticeRouteDeps, registerNoticeRoutes } from './notice-routes.js'
@@ -9,6 +10,7 @@ import { type OrderRouteDeps, registerOrderRoutes } from './order-routes.js'
 export type OpsDeps = Readonly<{ tokens: readonly OpsToken[] }> &
   OrderRouteDeps &
   ImportRouteDeps &
+  BatchRouteDeps &
   ExceptionRouteDeps &
   NoticeRouteDeps
 
@@ -17,6 +19,7 @@ export function registerOps(scope: FastifyInstance, deps: OpsDeps): void {
   requireOperator(scope, deps.tokens)
   registerOrderRoutes(scope, deps)
   registerImportRoutes(scope, deps)
+  registerBatchRoutes(scope, deps)
   registerExceptionRoutes(scope, deps)
   registerNoticeRoutes(scope, deps)
 }

@@ -1,0 +1,315 @@
+import { randomUUID } from 'node:crypto'
+
+import type pg from 'pg'
+
+import type { OrderId, OrderStatus } from '../domain/order.js'
+
+export const BATCH_RESULTS = [
+  'settled',
+  'closed_local',
+  'closed_gateway',
+  'reopened',
+  'waiting',
+  'unchanged',
+  'mismatch',
+  'unknown',
+  'busy',
+  'gone',
+  'failed',
+] as const
+export type BatchResult = (typeof BATCH_RESULTS)[number]
+
+/** Which orders a batch takes, the oldest number first, at most `limit`. Null: any. */
+export type BatchFilter = Readonly<{
+  channel: string | null
+  status: OrderStatus | null
+  createdFrom: string | null
+  createdTo: string | null
+  limit: number
+}>
+
+export type NewBatch = Readonly<{
+  filter: BatchFilter
+  dryRun: boolean
+  ratePerS: number
+  actor: string
+  traceId: string
+}>
+
+export type BatchState = 'running' | 'cancelled' | 'done'
+
+export type Batch = Readonly<{
+  id: bigint
+  state: BatchState
+  actor: string
+  traceId: string
+  filter: BatchFilter
+  dryRun: boolean
+  ratePerS: number
+  total: number
+  createdAt: Date
+  finishedAt: Date | null
+  cancelledBy: string | null
+}>
+
+export type BatchProgress = Readonly<{
+  batch: Batch
+  /** Of every result that occurred: how many orders, and their money in fen. */
+  results: Readonly<Partial<Record<BatchResult, Readonly<{ count: number; fen: bigint }>>>>
+  done: number
+}>
+
+/** The right to run one batch, until it is not renewed. */
+export type BatchClaim = Readonly<{ batch: Batch; token: string }>
+
+export type BatchItem = Readonly<{ orderId: OrderId; channel: string; traceId: string; tries: number }>
+export type FinishedItem = Readonly<{ orderId: OrderId; result: BatchResult }>
+
+/** A runner renews its claim about every second; past this it is taken to be dead. Seconds. */
+const CLAIM_S = 15
+
+const BATCH_COLUMNS = `id, state, actor, trace_id, filter, dry_run, rate_per_s, total, created_at, finished_at, cancelled_by`
+
+const CREATE = `
+WITH made AS (
+  INSERT INTO batches (actor, trace_id, filter, dry_run, rate_per_s) VALUES ($1, $2, $3, $4, $5) RETURNING id
+), chosen AS (
+  SELECT id, channel, amount_fen FROM orders
+  WHERE channel = ANY($6::text[]) AND ($7::text IS NULL OR channel = $7) AND ($8::text IS NULL OR status = $8)
+    AND ($9::timestamptz IS NULL OR created_at >= $9) AND ($10::timestamptz IS NULL OR created_at < $10)
+  ORDER BY id LIMIT $11
+), items AS (
+  INSERT INTO batch_items (batch_id, order_id, channel, amount_fen, trace_id)
+  SELECT made.id, chosen.id, chosen.channel, chosen.amount_fen,
+    substr(replace(gen_random_uuid()::text, '-', ''), 1, 12) FROM made, chosen
+  RETURNING order_id
+)
+SELECT made.id, (SELECT count(*)::int FROM items) AS total FROM made`
+
+const CLAIM = {
+  name: 'claim_batch',
+  text: `
+UPDATE batches SET claim_token = $1, claim_expires_at = clock_timestamp() + ${CLAIM_S} * interval '1 second'
+WHERE id = (SELECT id FROM batches WHERE state = 'running' AND (claim_expires_at IS NULL OR claim_expires_at <= now())
+  ORDER BY id LIMIT 1 FOR UPDATE SKIP LOCKED)
+RETURNING ${BATCH_COLUMNS}`,
+}
+
+/** Results and the claim's renewal in one statement: who lost the claim writes nothing. */
+const RENEW = {
+  name: 'renew_batch',
+  text: `
+WITH renewed AS (
+  UPDATE batches SET claim_expires_at = clock_timestamp() + ${CLAIM_S} * interval '1 second'
+  WHERE id = $1 AND claim_token = $2 RETURNING id, state
+), finished AS (
+  UPDATE batch_items i SET result = f.result
+  FROM unnest($3::bigint[], $4::text[]) AS f(order_id, result), renewed
+  WHERE i.batch_id = renewed.id AND i.order_id = f.order_id AND i.result IS NULL
+), postponed AS (
+  UPDATE batch_items i SET due_at = clock_timestamp() + $6::float8 * interval '1 second'
+  FROM unnest($5::bigint[]) AS p(order_id), renewed WHERE i.batch_id = renewed.id AND i.order_id = p.order_id
+)
+SELECT state FROM renewed`,
+}
+
+/** Taken items are not due again while they run. */
+const TAKE = {
+  name: 'take_batch_items',
+  text: `
+WITH due AS (
+  SELECT i.order_id FROM batch_items i, batches b
+  WHERE b.id = $1 AND b.claim_token = $2 AND b.state = 'running' AND i.batch_id = b.id AND i.result IS NULL
+    AND i.due_at <= now() AND i.channel = ANY($3::text[])
+  ORDER BY i.order_id LIMIT $4
+)
+UPDATE batch_items i SET tries = tries + 1, due_at = clock_timestamp() + $5::int * interval '1 millisecond'
+FROM due WHERE i.batch_id = $1 AND i.order_id = due.order_id
+RETURNING i.order_id, i.channel, i.trace_id, i.tries`,
+}
+
+type BatchRow = {
+  id: string
+  state: BatchState
+  actor: string
+  trace_id: string
+  filter: BatchFilter
+  dry_run: boolean
+  rate_per_s: number
+  total: number
+  created_at: Date
+  finished_at: Date | null
+  cancelled_by: string | null
+}
+
+/** Operators' runs over many orders: made, claimed by one runner at a time, and told about. */
+export function createBatches(pool: pg.Pool, options: Readonly<{ channels: readonly string[]; takenMs: number }>) {
+  async function create(batch: NewBatch): Promise<Batch> {
+    const { filter } = batch
+    const { rows } = await pool.query<{ id: string; total: number }>(CREATE, [
+      batch.actor,
+      batch.traceId,
+      JSON.stringify(filter),
+      batch.dryRun,
+      batch.ratePerS,
+      options.channels,
+      filter.channel,
+      filter.status,
+      filter.createdFrom,
+      filter.createdTo,
+      filter.limit,
+    ])
+    const id = rows[0]?.id
+    // A statement does not see what its own parts inserted: the total is set by a second one. Killed between the two, the
+    // runner corrects it when it claims the batch.
+    const made = await pool.query<BatchRow>(`UPDATE batches SET total = $2 WHERE id = $1 RETURNING ${BATCH_COLUMNS}`, [
+      id,
+      rows[0]?.total ?? 0,
+    ])
+    return batchOf(made.rows)
+  }
+
+  async function find(id: bigint): Promise<BatchProgress | null> {
+    const { rows } = await pool.query<BatchRow>(`SELECT ${BATCH_COLUMNS} FROM batches WHERE id = $1`, [id.toString()])
+    return rows.length === 0 ? null : await progressOf(batchOf(rows))
+  }
+
+  async function progressOf(batch: Batch): Promise<BatchProgress> {
+    const { rows } = await pool.query<{ result: BatchResult; count: number; fen: string }>(
+      `SELECT result, count(*)::int, sum(amount_fen)::text AS fen FROM batch_items
+       WHERE batch_id = $1 AND result IS NOT NULL GROUP BY result ORDER BY result`,
+      [batch.id.toString()],
+    )
+    const results = Object.fromEntries(rows.map(({ result, count, fen }) => [result, { count, fen: BigInt(fen) }]))
+    return { batch, results, done: rows.reduce((sum, { count }) => sum + count, 0) }
+  }
+
+  /** Stops a running batch: nothing new is started; what is under way ends and counts. Null where it is not running. */
+  async function cancel(id: bigint, cancelledBy: string): Promise<BatchProgress | null> {
+    const { rows } = await pool.query<BatchRow>(
+      `UPDATE batches SET state = 'cancelled', cancelled_by = $2 WHERE id = $1 AND state = 'running' RETURNING ${BATCH_COLUMNS}`,
+      [id.toString(), cancelledBy],
+    )
+    return rows.length === 0 ? null : await progressOf(batchOf(rows))
+  }
+
+  /**
+   * Runs a cancelled batch on, and asks again about the orders of a finished one whose gateway could not tell. Null where
+   * there is no such batch.
+   */
+  async function resume(id: bigint): Promise<BatchProgress | null> {
+    const { rows } = await pool.query<BatchRow>(
+      `WITH again AS (
+         UPDATE batch_items SET result = NULL, tries = 0, due_at = now(),
+           trace_id = substr(replace(gen_random_uuid()::text, '-', ''), 1, 12)
+         WHERE batch_id = $1 AND result IN ('unknown', 'busy', 'failed')
+           AND EXISTS (SELECT 1 FROM batches WHERE id = $1 AND state <> 'running')
+       )
+       UPDATE batches SET state = 'running', cancelled_by = NULL, finished_at = NULL WHERE id = $1
+       RETURNING ${BATCH_COLUMNS}`,
+      [id.toString()],
+    )
+    return rows.length === 0 ? null : await progressOf(batchOf(rows))
+  }
+
+  /** Takes a batch that nobody runs. What an earlier runner left under way is due at once. */
+  async function claim(): Promise<BatchClaim | null> {
+    const token = randomUUID()
+    const { rows } = await pool.query<BatchRow>({ ...CLAIM, values: [token] })
+    if (rows.length === 0) return null
+    const batch = batchOf(rows)
+    await pool.query(
+      `WITH whole AS (
+         UPDATE batches SET total = (SELECT count(*) FROM batch_items WHERE batch_id = $1) WHERE id = $1 AND claim_token = $2
+         RETURNING id
+       )
+       UPDATE batch_items SET due_at = now() FROM whole WHERE batch_id = whole.id AND result IS NULL AND tries > 0`,
+      [batch.id.toString(), token],
+    )
+    return { batch, token }
+  }
+
+  /** Keeps the claim, writes what was finished, puts off what was busy. Null where the claim was lost: nothing is written. */
+  async function renew(
+    { batch, token }: BatchClaim,
+    finished: readonly FinishedItem[],
+    busy: readonly OrderId[],
+    busyDelayS: number,
+  ): Promise<BatchState | null> {
+    const values = [
+      batch.id.toString(),
+      token,
+      finished.map(({ orderId }) => orderId.toString()),
+      finished.map(({ result }) => result),
+      busy.map((orderId) => orderId.toString()),
+      busyDelayS,
+    ]
+    const { rows } = await pool.query<{ state: BatchState }>({ ...RENEW, values })
+    return rows[0]?.state ?? null
+  }
+
+  async function take({ batch, token }: BatchClaim, channels: readonly string[], countMax: number) {
+    const { rows } = await pool.query<{ order_id: string; channel: string; trace_id: string; tries: number }>({
+      ...TAKE,
+      values: [batch.id.toString(), token, channels, countMax, options.takenMs],
+    })
+    return rows.map(
+      (row): BatchItem => ({
+        orderId: BigInt(row.order_id) as OrderId,
+        channel: row.channel,
+        traceId: row.trace_id,
+        tries: row.tries,
+      }),
+    )
+  }
+
+  /** Ends the batch where nothing is left to do; true then. */
+  async function finishIfDone({ batch, token }: BatchClaim): Promise<boolean> {
+    const { rowCount } = await pool.query(
+      `UPDATE batches SET state = 'done', finished_at = clock_timestamp(), claim_token = NULL, claim_expires_at = NULL
+       WHERE id = $1 AND claim_token = $2 AND state = 'running'
+         AND NOT EXISTS (SELECT 1 FROM batch_items WHERE batch_id = $1 AND result IS NULL)`,
+      [batch.id.toString(), token],
+    )
+    return rowCount === 1
+  }
+
+  /** Gives the claim back, so that another runner need not wait for its end. */
+  async function release({ batch, token }: BatchClaim): Promise<void> {
+    await pool.query(
+      'UPDATE batches SET claim_token = NULL, claim_expires_at = NULL WHERE id = $1 AND claim_token = $2',
+      [batch.id.toString(), token],
+    )
+  }
+
+  /** What an earlier try of this item committed; null where it committed nothing. */
+  async function findCommitted(item: BatchItem) {
+    const { rows } = await pool.query<{ outcome: string; decision: string }>(
+      `SELECT outcome, decision FROM sync_records WHERE order_id = $1 AND trace_id = $2 ORDER BY id DESC LIMIT 1`,
+      [item.orderId.toString(), item.traceId],
+    )
+    return rows[0] ?? null
+  }
+
+  return { create, find, cancel, resume, claim, renew, take, finishIfDone, release, findCommitted }
+}
+
+export type Batches = ReturnType<typeof createBatches>
+
+function batchOf(rows: readonly BatchRow[]): Batch {
+  const row = rows[0]
+  if (row === undefined) throw new Error('a batch that was just written is not there')
+  return {
+    id: BigInt(row.id),
+    state: row.state,
+    actor: row.actor,
+    traceId: row.trace_id,
+    filter: row.filter,
+    dryRun: row.dry_run,
+    ratePerS: row.rate_per_s,
+    total: row.total,
+    createdAt: row.created_at,
+    finishedAt: row.finished_at,
+    cancelledBy: row.cancelled_by,
+  }
+}

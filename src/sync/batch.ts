@@ -1,0 +1,188 @@
+import type { Action } from '../domain/decide.js'
+import type { OrderId } from '../domain/order.js'
+import type { GatewayAvailability } from '../gateways/gateway.js'
+import type { Log } from '../log.js'
+import type { BatchClaim, Batches, BatchItem, BatchResult, FinishedItem } from '../store/batches.js'
+import type { SyncOrder, SyncOutcome } from './sync-order.js'
+
+export type BatchRunnerDeps = Readonly<{
+  batches: Batches
+  syncOrder: SyncOrder
+  /** The channels that can be asked, and whether calls get through to each. */
+  gateways: Readonly<Record<string, Readonly<{ availability: () => GatewayAvailability }>>>
+  /** Syncs of one batch at once. */
+  concurrency: number
+  log: Log
+  monotonicMs: () => number
+}>
+
+/** Batches that one process runs at once; others wait for it or for another process. */
+const RUNS_MAX = 4
+/** Between two looks at a batch: results are written, the claim is renewed, a cancellation is seen. Milliseconds. */
+const TICK_MS = 200
+/** A busy order is asked for again after this, until its other lease has run out for sure (12 × 5 s). Seconds. */
+const BUSY_DELAY_S = 5
+const BUSY_TRIES_MAX = 12
+
+type Run = {
+  readonly claim: BatchClaim
+  readonly running: Set<Promise<void>>
+  finished: FinishedItem[]
+  busy: OrderId[]
+  /** Syncs that may start now; grows with time by the batch's rate, up to one second's worth. */
+  allowance: number
+  atMs: number
+}
+
+const RESULT_OF_ACTION = {
+  settle: 'settled',
+  close_local: 'closed_local',
+  close_gateway: 'closed_gateway',
+  reopen: 'reopened',
+  wait: 'waiting',
+  none: 'unchanged',
+} as const satisfies Record<Action, BatchResult>
+
+/**
+ * Runs operators' batches through the same door as everybody else. Progress is in the database: killed anywhere, another
+ * runner goes on once the claim has run out, and finds by each item's trace id what had been committed.
+ */
+export function createBatchRunner(deps: BatchRunnerDeps) {
+  const { batches, log } = deps
+  const runs = new Map<bigint, Run>()
+
+  /** One look at everything. True where a batch is under way. */
+  async function runOnce(): Promise<boolean> {
+    if (runs.size < RUNS_MAX) {
+      const claim = await batches.claim()
+      if (claim !== null) {
+        runs.set(claim.batch.id, {
+          claim,
+          running: new Set(),
+          finished: [],
+          busy: [],
+          allowance: 1,
+          atMs: deps.monotonicMs(),
+        })
+        log.info({ event: 'batch_claimed', traceId: claim.batch.traceId, batchId: claim.batch.id.toString() })
+      }
+    }
+    for (const run of runs.values()) await tick(run)
+    if (runs.size === 0) return false
+    await new Promise((resolve) => setTimeout(resolve, TICK_MS))
+    return true
+  }
+
+  async function tick(run: Run): Promise<void> {
+    const state = await flush(run)
+    if (state === 'running') {
+      await start(run)
+      if (run.running.size > 0 || run.finished.length > 0) return
+      if (!(await batches.finishIfDone(run.claim))) return
+      log.info({ event: 'batch_done', traceId: run.claim.batch.traceId, batchId: run.claim.batch.id.toString() })
+      runs.delete(run.claim.batch.id)
+    } else if (state === null) {
+      // Somebody else runs it now. What is under way here ends, and they find it by its trace id.
+      runs.delete(run.claim.batch.id)
+    } else if (run.running.size === 0 && run.finished.length === 0) {
+      await batches.release(run.claim)
+      runs.delete(run.claim.batch.id)
+    }
+  }
+
+  /** Writes what was finished since the last look. Where that fails, it is written at the next one. */
+  async function flush(run: Run) {
+    const finished = run.finished.slice()
+    const busy = run.busy.slice()
+    const state = await batches.renew(run.claim, finished, busy, BUSY_DELAY_S)
+    run.finished.splice(0, finished.length)
+    run.busy.splice(0, busy.length)
+    return state
+  }
+
+  async function start(run: Run): Promise<void> {
+    const { ratePerS } = run.claim.batch
+    const nowMs = deps.monotonicMs()
+    run.allowance = Math.min(ratePerS, run.allowance + ((nowMs - run.atMs) / 1000) * ratePerS)
+    run.atMs = nowMs
+    const room = Math.min(deps.concurrency - run.running.size, Math.floor(run.allowance))
+    // While a gateway is known to be down its orders wait; burning through them would learn nothing.
+    const open = Object.keys(deps.gateways).filter((channel) => deps.gateways[channel]?.availability() === 'closed')
+    const probed = Object.keys(deps.gateways).filter(
+      (channel) => deps.gateways[channel]?.availability() === 'half_open',
+    )
+    if (room < 1) return
+    const items = open.length > 0 ? await batches.take(run.claim, open, room) : []
+    if (probed.length > 0 && run.running.size === 0) items.push(...(await batches.take(run.claim, probed, 1)))
+    run.allowance -= items.length
+    for (const item of items) {
+      const worked: Promise<void> = work(run, item).finally(() => run.running.delete(worked))
+      run.running.add(worked)
+    }
+  }
+
+  async function work(run: Run, item: BatchItem): Promise<void> {
+    const result = await resultOf(run, item)
+    if (result === 'busy' && item.tries < BUSY_TRIES_MAX) run.busy.push(item.orderId)
+    else run.finished.push({ orderId: item.orderId, result })
+  }
+
+  async function resultOf({ claim }: Run, item: BatchItem): Promise<BatchResult> {
+    const { batch } = claim
+    try {
+      if (item.tries > 1 && !batch.dryRun) {
+        const committed = await batches.findCommitted(item)
+        if (committed !== null) return resultOfRecord(committed)
+      }
+      const outcome = await deps.syncOrder({
+        key: { id: item.orderId },
+        traceId: item.traceId,
+        traceparent: null,
+        source: 'batch',
+        actor: batch.actor,
+        clientIp: null,
+        dryRun: batch.dryRun,
+      })
+      return resultOfOutcome(outcome)
+    } catch (error) {
+      log.error({ event: 'batch_item_failed', traceId: item.traceId, orderId: item.orderId.toString(), err: error })
+      return 'failed'
+    }
+  }
+
+  return {
+    runOnce,
+    /** Lets what is under way end, writes its results, and leaves the rest to others. */
+    async drain(): Promise<void> {
+      for (const run of runs.values()) {
+        await Promise.allSettled(run.running)
+        await flush(run)
+        await batches.release(run.claim)
+      }
+      runs.clear()
+    },
+  }
+}
+
+export type BatchRunner = ReturnType<typeof createBatchRunner>
+
+function resultOfOutcome(outcome: SyncOutcome): BatchResult {
+  switch (outcome.kind) {
+    case 'synced':
+      return RESULT_OF_ACTION[outcome.decision.action]
+    case 'mismatch':
+    case 'busy':
+      return outcome.kind
+    case 'gateway_unknown':
+      return 'unknown'
+    case 'no_channel':
+    case 'channel_not_configured':
+    case 'not_found':
+      return 'gone'
+  }
+}
+
+function resultOfRecord({ outcome, decision }: Readonly<{ outcome: string; decision: string }>): BatchResult {
+  if (outcome === 'synced') return RESULT_OF_ACTION[decision as Action]
+  return outcome === 'mismatch' || outcome === 'unknown' ? outcome : 'failed'
+}

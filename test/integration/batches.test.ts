@@ -1,0 +1,148 @@
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+
+import { startService, type TestService } from '../support/service.js'
+
+type Batch = {
+  id: string
+  state: string
+  actor: string
+  total: number
+  done: number
+  dryRun: boolean
+  cancelledBy: string | null
+  results: Record<string, { count: number; fen: number }>
+}
+
+let service: TestService
+beforeAll(async () => {
+  service = await startService()
+})
+afterAll(async () => {
+  await service.stop()
+})
+
+/** Runs this process's batches until none is left. */
+async function run(): Promise<void> {
+  for (let rounds = 0; await service.service.batchRunner.runOnce(); rounds++) {
+    if (rounds > 200) throw new Error('the batch does not come to an end')
+  }
+}
+
+async function create(body: Record<string, unknown>): Promise<Batch> {
+  const { status, body: made } = await service.ops('POST', '/ops/batches', body)
+  expect(status).toBe(202)
+  return made as Batch
+}
+
+async function batch(id: string): Promise<Batch> {
+  return (await service.ops('GET', `/ops/batches/${id}`)).body as Batch
+}
+
+/** Orders of one minute of their own, so that a batch can choose exactly them. */
+let minute = Date.parse('2026-01-01T00:00:00Z')
+async function orders(trades: readonly (Record<string, unknown> | null)[]) {
+  minute += 60_000
+  const window = { createdFrom: new Date(minute).toISOString(), createdTo: new Date(minute + 60_000).toISOString() }
+  const ids: string[] = []
+  for (const [index, trade] of trades.entries()) {
+    const id = await service.register({ createTime: new Date(minute + index).toISOString(), amount: 1000 + index })
+    if (trade !== null) service.wechat.putTrade(id, { amount: 1000 + index, state: 'NOTPAY', ...trade })
+    ids.push(id)
+  }
+  return { ids, window }
+}
+
+describe('a batch', () => {
+  it('first dry, then real: the same counts and money by result, and only the real one changes orders', async () => {
+    const { ids, window } = await orders([
+      { state: 'SUCCESS' },
+      { state: 'SUCCESS' },
+      { state: 'CLOSED' },
+      {},
+      { state: 'SUCCESS', amount: 1 },
+    ])
+    const expected = {
+      settled: { count: 2, fen: 2001 },
+      closed_local: { count: 1, fen: 1002 },
+      waiting: { count: 1, fen: 1003 },
+      mismatch: { count: 1, fen: 1004 },
+    }
+    const dry = await create({ ...window, dryRun: true })
+    expect(dry).toMatchObject({ state: 'running', actor: 'tester', total: 5, done: 0, dryRun: true })
+    await run()
+    expect(await batch(dry.id)).toMatchObject({ state: 'done', total: 5, done: 5, results: expected })
+    for (const id of ids) expect(await service.history(id)).toMatchObject({ order: { status: 'progress' }, syncs: [] })
+
+    const real = await create({ ...window, status: 'progress' })
+    await run()
+    expect(await batch(real.id)).toMatchObject({ state: 'done', results: expected })
+    const statuses = await Promise.all(ids.map(async (id) => (await service.history(id)).order.status))
+    expect(statuses).toEqual(['success', 'success', 'close', 'progress', 'progress'])
+    const { syncs, repairs } = await service.history(ids[0] ?? '')
+    expect(syncs).toMatchObject([{ source: 'batch', actor: 'tester' }])
+    expect(repairs).toMatchObject([{ actor: 'tester' }])
+  })
+
+  it('takes no more orders than its limit, and only those of its filter', async () => {
+    const { window } = await orders([{}, {}, {}])
+    expect(await create({ ...window, limit: 2, dryRun: true })).toMatchObject({ total: 2 })
+    expect(await create({ ...window, channel: 'ali_pay', dryRun: true })).toMatchObject({ total: 0 })
+    expect(await create({ ...window, status: 'close', dryRun: true })).toMatchObject({ total: 0 })
+    await run()
+    expect(await service.ops('POST', '/ops/batches', { limit: 0 })).toMatchObject({ status: 400 })
+    expect(await service.ops('GET', '/ops/batches/999999')).toMatchObject({ status: 404 })
+  })
+
+  it('cancelled starts nothing more, and resumed does the rest', async () => {
+    const { window } = await orders(Array.from({ length: 6 }, () => ({ state: 'SUCCESS' })))
+    const { id } = await create({ ...window, ratePerS: 1 })
+    await service.service.batchRunner.runOnce()
+    expect(await service.ops('POST', `/ops/batches/${id}/cancel`)).toMatchObject({
+      status: 200,
+      body: { state: 'cancelled', cancelledBy: 'tester' },
+    })
+    await run()
+    const halted = await batch(id)
+    expect(halted.state).toBe('cancelled')
+    expect(halted.done).toBeLessThan(6)
+    expect(await service.ops('POST', `/ops/batches/${id}/cancel`)).toMatchObject({ status: 409 })
+    await service.pool.query('UPDATE batches SET rate_per_s = 100 WHERE id = $1', [id])
+    expect(await service.ops('POST', `/ops/batches/${id}/resume`)).toMatchObject({ body: { state: 'running' } })
+    await run()
+    expect(await batch(id)).toMatchObject({ state: 'done', results: { settled: { count: 6, fen: 6015 } } })
+  })
+
+  it('asks again, when resumed, about orders whose gateway could not tell', async () => {
+    const { ids, window } = await orders([{ state: 'SUCCESS' }])
+    service.wechat.addFaults([{ on: 'query', fault: 'tampered', times: 1, outTradeNo: ids[0] ?? '' }])
+    const { id } = await create(window)
+    await run()
+    expect(await batch(id)).toMatchObject({ state: 'done', results: { unknown: { count: 1, fen: 1000 } } })
+    await service.ops('POST', `/ops/batches/${id}/resume`)
+    await run()
+    const after = await batch(id)
+    expect(after.results).toEqual({ settled: { count: 1, fen: 1000 } })
+  })
+
+  it('whose runner died after a commit and before its report counts that repair, once', async () => {
+    const { ids, window } = await orders([{ state: 'SUCCESS' }])
+    const { id } = await create(window)
+    // What a runner leaves behind that is killed there: the item taken, the sync committed, no result.
+    const { rows } = await service.pool.query<{ trace_id: string }>(
+      `UPDATE batch_items SET tries = 1, due_at = now() + interval '1 hour' WHERE batch_id = $1 RETURNING trace_id`,
+      [id],
+    )
+    await service.service.syncOrder({
+      key: { id: BigInt(ids[0] ?? 0) as never },
+      traceId: rows[0]?.trace_id ?? '',
+      traceparent: null,
+      source: 'batch',
+      actor: 'tester',
+      clientIp: null,
+      dryRun: false,
+    })
+    await run()
+    expect(await batch(id)).toMatchObject({ state: 'done', results: { settled: { count: 1, fen: 1000 } } })
+    expect((await service.history(ids[0] ?? '')).syncs).toHaveLength(1)
+  })
+})
