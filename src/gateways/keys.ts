@@ -24,6 +24,8 @@ export function loadPrivateKey(setting: string, text: string): KeyObject {
 
 /** A public key: PEM (SPKI, PKCS#1), an X.509 certificate's, or bare base64 of SPKI. */
 export function loadPublicKey(setting: string, text: string): KeyObject {
+  // Node would take the public half of it: our own key, then, in the place of the gateway's, and a secret in the wrong one.
+  if (text.includes('PRIVATE KEY-----')) throw new KeyError(`${setting} is a private key; the public one belongs here`)
   const key = tryEach(
     setting,
     'is not a public key (PEM SPKI or PKCS#1, an X.509 certificate, or base64 of SPKI)',
@@ -40,8 +42,9 @@ export function loadPublicKey(setting: string, text: string): KeyObject {
 /** An X.509 certificate that is valid now. */
 export function loadCertificate(setting: string, pem: string, nowMs: number): X509Certificate {
   const certificate = tryEach(setting, 'is not an X.509 certificate (PEM)', [() => new X509Certificate(pem)])
-  const daysLeft = daysLeftOf(certificate, nowMs)
-  if (daysLeft < 0) throw new KeyError(`${setting} expired on ${certificate.validTo}`)
+  if (nowMs < Date.parse(certificate.validFrom))
+    throw new KeyError(`${setting} is not valid before ${certificate.validFrom}`)
+  if (daysLeftOf(certificate, nowMs) < 0) throw new KeyError(`${setting} expired on ${certificate.validTo}`)
   return certificate
 }
 

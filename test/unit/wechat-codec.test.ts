@@ -1,0 +1,271 @@
+import { generateKeyPairSync, X509Certificate } from 'node:crypto'
+import { existsSync, readFileSync } from 'node:fs'
+import path from 'node:path'
+
+import { describe, expect, it } from 'vitest'
+import { Formatter, Hash, Rsa } from 'wechatpay-axios-plugin'
+
+import { loadPublicKey } from '../../src/gateways/keys.js'
+import { openCertificates } from '../../src/gateways/wechat/certificates.js'
+import { clockHint } from '../../src/gateways/wechat/clock.js'
+import { authorize, verifyAnswer } from '../../src/gateways/wechat/codec.js'
+import { isSignedV2, parseXml, signatureV2, writeXml } from '../../src/gateways/wechat/v2-codec.js'
+
+// The published vectors lie beside the project and are not part of it.
+const VECTORS = path.resolve(import.meta.dirname, '../../../shared/vectors')
+const KEY = generateKeyPairSync('rsa', { modulusLength: 2048 })
+const NOW_MS = Date.UTC(2026, 10, 24, 4, 5, 6)
+
+type Vector = Readonly<Record<string, string>> & { headers?: Record<string, string>; params?: Record<string, string> }
+
+function read(...segments: string[]): string {
+  return readFileSync(path.join(VECTORS, ...segments), 'utf8')
+}
+function find(folder: string, id: string): Vector {
+  const found = (JSON.parse(read(folder, 'vectors.json')) as Vector[]).find((vector) => vector['id'] === id)
+  if (found === undefined) throw new Error(`no vector ${id}`)
+  return found
+}
+
+describe('a request as we sign it', () => {
+  const merchantKey = { mchId: '1900000109', serial: '5F1C72E2A8931B72', privateKey: KEY.privateKey }
+
+  it.each([
+    ['GET', '/v3/pay/transactions/out-trade-no/P%7C1?mchid=1900000109', ''],
+    ['POST', '/v3/pay/transactions/out-trade-no/P1/close', '{"mchid":"1900000109","备注":"ü"}'],
+  ] as const)('%s %s is what the official library would verify', async (method, pathAndQuery, body) => {
+    const header = await authorize({ method, pathAndQuery, body }, merchantKey, NOW_MS)
+    const form =
+      /^WECHATPAY2-SHA256-RSA2048 mchid="1900000109",nonce_str="([0-9a-f]{32})",signature="([A-Za-z0-9+/]{342}==)",timestamp="1795493106",serial_no="5F1C72E2A8931B72"$/
+    const [, nonce = '', signature = ''] = form.exec(header) ?? []
+    expect(signature).not.toBe('')
+    const text = Formatter.request(method, pathAndQuery, '1795493106', nonce, body)
+    expect(Rsa.verify(text, signature, KEY.publicKey)).toBe(true)
+    expect(Rsa.verify(`${text} `, signature, KEY.publicKey)).toBe(false)
+  })
+
+  it('never twice with the same nonce', async () => {
+    const request = { method: 'GET', pathAndQuery: '/', body: '' } as const
+    const headers = await Promise.all(
+      Array.from({ length: 20 }, async () => await authorize(request, merchantKey, NOW_MS)),
+    )
+    expect(new Set(headers).size).toBe(20)
+  })
+})
+
+describe('an answer as the official library would sign it', () => {
+  const answer = (timestamp: string, body: string) => ({
+    headers: {
+      'wechatpay-timestamp': timestamp,
+      'wechatpay-nonce': 'n',
+      'wechatpay-serial': 'K',
+      'wechatpay-signature': Rsa.sign(Formatter.response(timestamp, 'n', body), KEY.privateKey),
+    },
+    body: Buffer.from(body),
+  })
+  const verdict = (timestamp: string, body = '{"a":"ü"}') => {
+    const { headers, body: bytes } = answer(timestamp, body)
+    return verifyAnswer(headers, bytes, new Map([['K', KEY.publicKey]]), NOW_MS)
+  }
+  const at = (seconds: number) => String(NOW_MS / 1000 + seconds)
+
+  it.each([
+    [0, 0],
+    [300, -300],
+    [-300, 300],
+  ])('is verified %i s away, and the distance is told', (seconds, skewS) => {
+    expect(verdict(at(seconds))).toEqual({ kind: 'verified', skewS })
+  })
+  it.each([301, -301, 86_400])('is stale %i s away', (seconds) => {
+    expect(verdict(at(seconds))).toEqual({ kind: 'untrusted', reason: 'stale' })
+  })
+  it('is verified over an empty body', () => {
+    expect(verdict(at(0), '')).toMatchObject({ kind: 'verified' })
+  })
+  it.each(['-1', '1e9', '0x6a', ' 1795493106', '1795493106.0', '1795493106000000'])(
+    'is refused with the timestamp %j, whoever signed it',
+    (timestamp) => {
+      expect(verdict(timestamp)).toEqual({ kind: 'untrusted', reason: 'bad_signature' })
+    },
+  )
+  it('is refused for another serial', () => {
+    const { headers, body } = answer(at(0), '{}')
+    expect(verifyAnswer(headers, body, new Map([['L', KEY.publicKey]]), NOW_MS)).toEqual({
+      kind: 'untrusted',
+      reason: 'unknown_serial',
+    })
+  })
+})
+
+describe.skipIf(!existsSync(VECTORS))('the published vectors (skipped where they are absent)', () => {
+  const documents = 'wechat-v3/official-docs'
+
+  it('WeChat Pay’s documented answer verifies at its time, and is stale at any other', () => {
+    const vector = find(documents, 'wx3-doc-resp-verify')
+    const headers = Object.fromEntries(
+      Object.entries(vector.headers ?? {}).map(([name, value]) => [name.toLowerCase(), value]),
+    )
+    const serial = headers['wechatpay-serial'] ?? ''
+    const keys = new Map([[serial, loadPublicKey('K', read(documents, vector['public_key'] ?? ''))]])
+    const atMs = Number(headers['wechatpay-timestamp']) * 1000
+    const body = Buffer.from(vector['body'] ?? '')
+    expect(verifyAnswer(headers, body, keys, atMs)).toEqual({ kind: 'verified', skewS: 0 })
+    expect(verifyAnswer(headers, body, keys, Date.now())).toEqual({ kind: 'untrusted', reason: 'stale' })
+  })
+
+  it.each(['wx3-doc-resp-neg-body', 'wx3-doc-resp-neg-ts', 'wx3-doc-resp-neg-probe'])('%s is refused', (id) => {
+    const vector = find(documents, id)
+    const [timestamp = '', nonce = '', body = ''] = (vector['sign_string'] ?? '').split('\n')
+    const headers = {
+      'wechatpay-timestamp': timestamp,
+      'wechatpay-nonce': nonce,
+      'wechatpay-serial': 'K',
+      'wechatpay-signature': vector['signature'] ?? '',
+    }
+    const keys = new Map([['K', loadPublicKey('K', read(documents, vector['public_key'] ?? ''))]])
+    expect(verifyAnswer(headers, Buffer.from(body), keys, Number(timestamp) * 1000)).toEqual({
+      kind: 'untrusted',
+      reason: 'bad_signature',
+    })
+  })
+
+  it('the published platform certificate opens, and with another key nothing does', () => {
+    const folder = 'wechat-v3/wechatpay-java'
+    const vector = find(folder, 'wx3-java-certificates')
+    const list = JSON.parse(read(folder, vector['response_file'] ?? '')) as unknown
+    const opened = openCertificates(list, Buffer.from(vector['api_v3_key'] ?? ''))
+    expect(opened?.map(({ serial }) => serial)).toEqual([vector['expect_certificate_serial']])
+    expect(openCertificates(list, Buffer.alloc(32))).toBeNull()
+  })
+
+  it('a certificate’s key verifies what the certificate signed', () => {
+    const folder = 'wechat-v3/wechatpay-java'
+    const vector = find(folder, 'wx3-java-verify')
+    const { publicKey } = new X509Certificate(read(folder, vector['certificate'] ?? ''))
+    expect(Rsa.verify(vector['sign_string'] ?? '', vector['signature'] ?? '', publicKey)).toBe(true)
+  })
+
+  it.each(['wx2-wego-orderquery-closed', 'wx2-wego-ordernotexist', 'wx2-doc-md5', 'wx2-doc-hmac'])(
+    '%s is signed as published',
+    (id) => {
+      const vector = find('wechat-v2/vectors', id)
+      const type = vector['sign_type'] === 'MD5' ? 'MD5' : 'HMAC-SHA256'
+      const fields = new Map(Object.entries(vector.params ?? {}))
+      expect(signatureV2(fields, vector['key'] ?? '', type)).toBe(vector['sign'] ?? vector.params?.['sign'])
+    },
+  )
+
+  it.each(['wx2-wego-orderquery-closed', 'wx2-wego-ordernotexist'])(
+    'the genuine answer %s verifies from its bytes',
+    (id) => {
+      const vector = find('wechat-v2/vectors', id)
+      const fields = parseXml(Buffer.from(read('wechat-v2/vectors', `${id}.derived.xml`)))
+      expect(fields).toEqual(new Map(Object.entries(vector.params ?? {})))
+      expect(isSignedV2(fields ?? new Map(), vector['key'] ?? '', 'MD5')).toBe(true)
+      expect(isSignedV2(fields ?? new Map(), vector['key'] ?? '', 'HMAC-SHA256')).toBe(false)
+      expect(isSignedV2(new Map([...(fields ?? []), ['attach', 'x']]), vector['key'] ?? '', 'MD5')).toBe(false)
+    },
+  )
+
+  it.each([
+    ['orderquery_NOTPAY_HMAC.xml', { trade_state: 'NOTPAY', total_fee: '2500', device_info: '' }],
+    ['orderquery_SUCCESS_MICROPAY_2018.xml', { trade_state: 'SUCCESS', time_end: '20181225213839' }],
+    ['orderquery_ORDERNOTEXIST_en.xml', { err_code: 'ORDERNOTEXIST' }],
+    ['closeorder_ORDERPAID.xml', { err_code: 'ORDERPAID', err_code_des: '该订单已支付' }],
+    ['orderquery_SYSTEMERROR_unsigned.xml', { err_code: 'SYSTEMERROR' }],
+  ])('the genuine %s is read', (file, expected) => {
+    const fields = parseXml(Buffer.from(read('wechat-v2/samples', file)))
+    expect(Object.fromEntries(fields ?? [])).toMatchObject(expected)
+  })
+
+  it('the entity injection is refused', () => {
+    expect(parseXml(Buffer.from(read('wechat-v2/samples', 'php_invalid.xxe_injection.sample.xml')))).toBeNull()
+  })
+})
+
+describe('APIv2', () => {
+  const apiKey = '192006250b4c09247ec02edce69f6a2d'
+  const fields = new Map([
+    ['appid', 'wx1'],
+    ['mch_id', '1'],
+    ['empty', ''],
+    ['attach', '中文 & <b>'],
+  ])
+
+  it.each(['MD5', 'HMAC-SHA256'] as const)('signs by %s as the official library does', (type) => {
+    expect(signatureV2(fields, apiKey, type)).toBe(
+      Hash.sign(type, Object.fromEntries([...fields].filter(([, value]) => value !== '')), apiKey),
+    )
+    const signed = new Map([...fields, ['sign', signatureV2(fields, apiKey, type)]])
+    expect(isSignedV2(signed, apiKey, type)).toBe(true)
+    expect(isSignedV2(new Map([...signed, ['empty', 'x']]), apiKey, type)).toBe(false)
+    expect(
+      isSignedV2(new Map([...signed, ['sign', signatureV2(fields, apiKey, type).toLowerCase()]]), apiKey, type),
+    ).toBe(false)
+    expect(isSignedV2(fields, apiKey, type)).toBe(false)
+  })
+
+  it('a request’s markup is escaped, and nothing else is changed', () => {
+    expect(writeXml(fields)).toBe(
+      '<xml><appid>wx1</appid><mch_id>1</mch_id><empty></empty><attach>中文 &amp; &lt;b&gt;</attach></xml>',
+    )
+  })
+
+  it.each([
+    ['<xml><a>1</a><b><![CDATA[<x>&]]></b>\n<c></c><d/></xml>', { a: '1', b: '<x>&', c: '', d: '' }],
+    ['<?xml version="1.0" encoding="UTF-8"?>\n<xml>\n<a><![CDATA[]]></a></xml>\n', { a: '' }],
+    ['<xml><a>&lt;1&amp;&#49;</a></xml>', { a: '&lt;1&amp;&#49;' }],
+    ['<xml><a> 1 </a><b>007</b><c>1e3</c><d>true</d></xml>', { a: ' 1 ', b: '007', c: '1e3', d: 'true' }],
+  ])('%s is read as text, letter for letter', (xml, expected) => {
+    expect(Object.fromEntries(parseXml(Buffer.from(xml)) ?? [['refused', '']])).toEqual(expected)
+  })
+
+  it.each([
+    ['a member twice', '<xml><a>1</a><a>1</a></xml>'],
+    ['nesting', '<xml><a><b>1</b></a></xml>'],
+    ['text and nesting', '<xml><a>1<b>2</b></a></xml>'],
+    ['text and a section', '<xml><a>1<![CDATA[2]]></a></xml>'],
+    ['two sections', '<xml><a><![CDATA[1]]><![CDATA[2]]></a></xml>'],
+    ['a comment in a value', '<xml><a>1<!-- --></a></xml>'],
+    ['a comment among members', '<xml><!-- c --><a>1</a></xml>'],
+    ['text among members', '<xml>x<a>1</a></xml>'],
+    ['an attribute', '<xml><a b="c">1</a></xml>'],
+    ['an attribute of the root', '<xml b="c"><a>1</a></xml>'],
+    ['a DOCTYPE', '<!DOCTYPE xml><xml><a>1</a></xml>'],
+    ['an entity', '<!DOCTYPE x [<!ENTITY e "1">]><xml><a>&e;</a></xml>'],
+    ['another root', '<foo><a>1</a></foo>'],
+    ['two roots', '<xml><a>1</a></xml><xml><a>2</a></xml>'],
+    ['text after the root', '<xml><a>1</a></xml>x'],
+    ['a cut document', '<xml><a>1</a>'],
+    ['a member that is not closed', '<xml><a>1</xml>'],
+    ['deep nesting', `<xml>${'<a>'.repeat(20_000)}${'</a>'.repeat(20_000)}</xml>`],
+    [
+      'more members than any answer has',
+      `<xml>${Array.from({ length: 201 }, (_, no) => `<m${no}>1</m${no}>`).join('')}</xml>`,
+    ],
+    ['a name that is a part of every object', '<xml><__proto__>1</__proto__></xml>'],
+    ['JSON', '{"a":1}'],
+    ['nothing', ''],
+  ])('%s is refused', (_title, xml) => {
+    expect(parseXml(Buffer.from(xml))).toBeNull()
+  })
+
+  it('bytes that are not UTF-8 are refused', () => {
+    expect(
+      parseXml(Buffer.concat([Buffer.from('<xml><a>'), Buffer.from([0xff]), Buffer.from('</a></xml>')])),
+    ).toBeNull()
+  })
+})
+
+describe('a clock that is off', () => {
+  const at = (offS: number) => new Date(NOW_MS + offS * 1000).toUTCString()
+  it.each([239, -239, 0])('by %i s is not mentioned', (offS) => {
+    expect(clockHint(at(offS), NOW_MS)).toBe('')
+  })
+  it.each([240, -3600])('by %i s is, with how much', (offS) => {
+    expect(clockHint(at(offS), NOW_MS)).toContain(`相差约${offS}秒`)
+  })
+  it.each([undefined, '', 'yesterday'])('is not guessed from the Date %j', (date) => {
+    expect(clockHint(date, NOW_MS)).toBe('')
+  })
+})
