@@ -9,12 +9,23 @@ export type Finding =
   | Readonly<{ kind: 'mismatch'; trade: Trade; mismatch: Mismatch; exchanges: readonly Exchange[] }>
   | Readonly<{ kind: 'unknown'; unknown: GatewayUnknown; exchanges: readonly Exchange[] }>
 
-type Investigation = Readonly<{ gateway: Gateway; lease: Lease; situation: Situation; options: CallOptions }>
+type Investigation = Readonly<{
+  gateway: Gateway
+  lease: Lease
+  situation: Situation
+  options: CallOptions
+  /** Whether one more call is sure to end before the lease does. False after the process was stopped for a while. */
+  hasTimeForCall: () => boolean
+}>
+
+/** Query, close, query again: the calls that one sync makes at most, each within the gateway's own deadline. */
+export const GATEWAY_CALLS_MAX = 3
 
 const WAIT: Decision = { action: 'wait', exception: null, byExpiry: false }
 
 /** Asks what became of the trade and decides. Nothing changes anywhere. */
-export async function findOut({ gateway, lease, situation, options }: Investigation): Promise<Finding> {
+export async function findOut({ gateway, lease, situation, options, hasTimeForCall }: Investigation): Promise<Finding> {
+  if (!hasTimeForCall()) return leaseEnding([])
   const asked = await gateway.queryOrder(tradeRef(lease), options)
   if (asked.kind === 'unknown') return { kind: 'unknown', unknown: asked, exchanges: asked.exchanges }
   const { trade, exchanges } = asked
@@ -34,6 +45,7 @@ export async function repairAtGateway(investigation: Investigation, finding: Fin
     // The gateway refuses to close a trade this young; the sweeper comes back when it may.
     return { ...finding, decision: WAIT, note: 'too early to close' }
   }
+  if (!investigation.hasTimeForCall()) return leaseEnding(finding.exchanges)
   const closing = await gateway.closeOrder(tradeRef(lease), options)
   const soFar = [...finding.exchanges, ...closing.exchanges]
   if (closing.kind === 'unknown') return { kind: 'unknown', unknown: closing, exchanges: soFar }
@@ -52,6 +64,18 @@ export async function repairAtGateway(investigation: Investigation, finding: Fin
     duty: 'retry',
     reason: 'close_unconfirmed',
     message: '网关已受理关闭，但订单仍可支付',
+    exchanges,
+  }
+  return { kind: 'unknown', unknown, exchanges }
+}
+
+/** Somebody else may hold the order in a moment: nothing more is asked, so that two never ask at once. */
+function leaseEnding(exchanges: readonly Exchange[]): Finding {
+  const unknown: GatewayUnknown = {
+    kind: 'unknown',
+    duty: 'retry',
+    reason: 'lease_ending',
+    message: '同步超时，请稍后重试',
     exchanges,
   }
   return { kind: 'unknown', unknown, exchanges }

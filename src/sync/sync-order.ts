@@ -5,7 +5,7 @@ import type { CallPriority, Gateway } from '../gateways/gateway.js'
 import type { Log } from '../log.js'
 import type { Lease, Orders, SyncSource } from '../store/orders.js'
 import { commitOf, failureOf, type SyncRequest } from './record.js'
-import { type Finding, findOut, repairAtGateway } from './repair.js'
+import { type Finding, findOut, GATEWAY_CALLS_MAX, repairAtGateway } from './repair.js'
 
 type Told = Readonly<{ order: Order; trade: Trade; gatewayStatus: GatewayStatus }>
 
@@ -30,6 +30,8 @@ export type SyncDeps = Readonly<{
   log: Log
   observer: SyncObserver
   policy: Readonly<{ notFoundGraceS: number; latePayment: 'settle' | 'hold' }>
+  /** A lease's life, and the bounds of one gateway call and of one statement. Milliseconds. */
+  bounds: Readonly<{ leaseMs: number; gatewayCallMs: number; statementMs: number }>
   /** A clock that only goes forward, in milliseconds, for durations. */
   monotonicMs: () => number
   /** 0 up to 1, for jitter. */
@@ -43,8 +45,18 @@ const PRIORITY = {
   sweeper: 'sweeper',
 } as const satisfies Record<SyncSource, CallPriority>
 
-/** The one door into an order: lease, query, decide, repair, commit. */
+/**
+ * The one door into an order: lease, query, decide, repair, commit. Throws where a lease could end while the sync that
+ * took it still asks the gateway: then two could ask at once.
+ */
 export function createSyncOrder(deps: SyncDeps) {
+  const { leaseMs, gatewayCallMs, statementMs } = deps.bounds
+  // From the lease statement's start to the last gateway call's end. The commit needs no time: token and version guard it.
+  const longestMs = statementMs + GATEWAY_CALLS_MAX * gatewayCallMs
+  if (leaseMs <= longestMs) {
+    throw new RangeError(`a lease of ${leaseMs} ms does not outlive a sync of ${longestMs} ms`)
+  }
+
   async function syncOrder(request: SyncRequest): Promise<SyncOutcome> {
     const startedMs = deps.monotonicMs()
     const leased = await deps.orders.acquireLease(request.key)
@@ -56,7 +68,7 @@ export function createSyncOrder(deps: SyncDeps) {
     }
     const { lease } = leased
     try {
-      const finding = await investigate(request, lease)
+      const finding = await investigate(request, lease, startedMs)
       const outcome = request.dryRun ? await discard(lease, finding) : await commit(request, lease, finding, startedMs)
       return report(request, lease.order, outcome, startedMs)
     } catch (error) {
@@ -66,7 +78,7 @@ export function createSyncOrder(deps: SyncDeps) {
   }
 
   /** Network only: no transaction is open and no row is locked while it runs. */
-  async function investigate(request: SyncRequest, lease: Lease): Promise<Finding> {
+  async function investigate(request: SyncRequest, lease: Lease, startedMs: number): Promise<Finding> {
     const gateway = deps.gateways[lease.order.channel ?? '']
     if (gateway === undefined)
       throw new Error(`leased an order of the unconfigured channel ${String(lease.order.channel)}`)
@@ -78,7 +90,9 @@ export function createSyncOrder(deps: SyncDeps) {
       latePayment: deps.policy.latePayment,
     }
     const options = { priority: PRIORITY[request.source], traceId: request.traceId }
-    const investigation = { gateway, lease, situation, options }
+    // Counted from before the lease was taken, so never too long.
+    const hasTimeForCall = () => deps.monotonicMs() - startedMs + gatewayCallMs < leaseMs
+    const investigation = { gateway, lease, situation, options, hasTimeForCall }
     const finding = await findOut(investigation)
     return request.dryRun ? finding : await repairAtGateway(investigation, finding)
   }
