@@ -2,10 +2,14 @@ import { monitorEventLoopDelay } from 'node:perf_hooks'
 
 /** How often the signs of too much work are read. Milliseconds. */
 const SAMPLE_MS = 250
-/** One reading may be a burst or a garbage collection; this many in a row are too much work. */
-const SAMPLES_IN_A_ROW = 2
-/** A timer of the event loop comes late by this much, on average. A request waits many times as long. Milliseconds. */
-const LOOP_DELAY_MS_MAX = 250
+/** One reading may be a start, a burst or a garbage collection; this many in a row (2 s) are too much work. */
+const SAMPLES_IN_A_ROW = 8
+/**
+ * A timer of the event loop comes late by this much, on average. A request waits many times as long. On a machine that is
+ * merely busy with other things it is less: merchants call in the middle of an incident, and refusing them is a last
+ * resort. Milliseconds.
+ */
+const LOOP_DELAY_MS_MAX = 500
 /** Who asks for a connection to the database now would wait this long at the present pace. Milliseconds. */
 const POOL_WAIT_MS_MAX = 1_000
 
