@@ -30,8 +30,7 @@ type Node = Readonly<Record<string, unknown>>
 /** The signature over all fields that are not empty, but `sign`: upper-case hex. The HMAC's key is the API key too. */
 export function signatureV2(fields: V2Fields, apiKey: string, type: V2SignType): string {
   const parts: string[] = []
-  for (const name of [...fields.keys()].sort()) {
-    const value = fields.get(name) ?? ''
+  for (const [name, value] of [...fields].sort(([one], [other]) => (one < other ? -1 : 1))) {
     if (name !== 'sign' && value !== '') parts.push(`${name}=${value}`)
   }
   const text = [...parts, `key=${apiKey}`].join('&')
