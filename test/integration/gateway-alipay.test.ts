@@ -20,15 +20,10 @@ const EXERCISE = {
 } as const
 
 exerciseGateway('Alipay, key mode', { ...EXERCISE, start: async (timeoutMs) => await startAlipay({ timeoutMs }) })
-exerciseGateway('Alipay, certificate mode', {
+exerciseGateway('Alipay, certificate mode, answers with the signature first', {
   ...EXERCISE,
-  start: async (timeoutMs) => await startAlipay({ timeoutMs, sandbox: { mode: 'certificate' } }),
+  start: async (timeoutMs) => await startAlipay({ timeoutMs, sandbox: { mode: 'certificate', signFirst: true } }),
 })
-exerciseGateway('Alipay, sign first', {
-  ...EXERCISE,
-  start: async (timeoutMs) => await startAlipay({ timeoutMs, sandbox: { signFirst: true } }),
-})
-
 const OPTIONS: CallOptions = { priority: 'merchant', traceId: 'alipaytest01' }
 const REF: TradeRef = { outTradeNo: 'P1', gatewayOrderNo: null, payWay: 'qr_code' }
 const BAR_CODE: TradeRef = { ...REF, payWay: 'bar_code' }

@@ -46,13 +46,23 @@ export type SentForm = Readonly<Record<string, string>>
 export async function startAnswering(
   answer: (form: SentForm) => Readonly<{ status?: number; body: string | Buffer }>,
   settings: Readonly<Record<string, string>> = {},
-): Promise<{ gateway: Gateway; forms: SentForm[]; lines: Record<string, unknown>[]; stop: () => Promise<void> }> {
+): Promise<{
+  gateway: Gateway
+  /** As another client of the same answers is given them. */
+  merchantSettings: Record<string, string>
+  forms: SentForm[]
+  lines: Record<string, unknown>[]
+  stop: () => Promise<void>
+}> {
   const forms: SentForm[] = []
   const server = createServer((request, response) => {
     const chunks: Buffer[] = []
     request.on('data', (chunk: Buffer) => chunks.push(chunk))
     request.on('end', () => {
-      const form = Object.fromEntries(new URLSearchParams(Buffer.concat(chunks).toString('utf8')))
+      // Alipay takes parameters from either place; alipay-sdk puts all but the content into the query.
+      const { searchParams } = new URL(request.url ?? '/', 'http://127.0.0.1')
+      const sent = new URLSearchParams(Buffer.concat(chunks).toString('utf8'))
+      const form = Object.fromEntries([...searchParams, ...sent])
       forms.push(form)
       const { status = 200, body } = answer(form)
       response.writeHead(status, { 'content-type': 'text/html;charset=utf-8' }).end(body)
@@ -63,16 +73,15 @@ export async function startAnswering(
   })
   const { port } = server.address() as AddressInfo
   const lines: Record<string, unknown>[] = []
+  const merchantSettings: Record<string, string> = {
+    ALIPAY_APP_ID: '9021000100000001',
+    ALIPAY_PRIVATE_KEY: pemOf(APP.privateKey),
+    ALIPAY_GATEWAY_URL: `http://127.0.0.1:${port}/gateway.do`,
+    ...('ALIPAY_CERT' in settings ? {} : { ALIPAY_PUBLIC_KEY: pemOf(ALIPAY.publicKey) }),
+    ...settings,
+  }
   const { gateway, close } = createAlipay(
-    loadConfig({
-      SIGN_REQUIRED: 'false',
-      GATEWAY_TIMEOUT_MS: '3000',
-      ALIPAY_APP_ID: '9021000100000001',
-      ALIPAY_PRIVATE_KEY: pemOf(APP.privateKey),
-      ALIPAY_GATEWAY_URL: `http://127.0.0.1:${port}/gateway.do`,
-      ...('ALIPAY_CERT' in settings ? {} : { ALIPAY_PUBLIC_KEY: pemOf(ALIPAY.publicKey) }),
-      ...settings,
-    }),
+    loadConfig({ SIGN_REQUIRED: 'false', GATEWAY_TIMEOUT_MS: '3000', ...merchantSettings }),
     {
       log: createLog('info', { write: (line) => void lines.push(JSON.parse(line) as Record<string, unknown>) }),
       observer: { call: () => undefined, breaker: () => undefined, budgetWait: () => undefined },
@@ -82,6 +91,7 @@ export async function startAnswering(
   )
   return {
     gateway,
+    merchantSettings,
     forms,
     lines,
     async stop() {
