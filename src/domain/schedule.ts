@@ -33,8 +33,12 @@ export type SyncedOrder = Readonly<{
 
 /** Seconds until the next sync of an order whose state was learned; null where it is at rest. */
 export function nextSyncDelayS(order: SyncedOrder): number | null {
-  if (order.status === 'close') return order.trade === 'not_found_yet' ? nextLateWatchS(order.closedForS ?? 0) : null
-  if (order.status !== 'progress' && order.status !== 'fail') return null
+  // Closed here and not yet there (the gateway would not close it so soon): somebody may pay it, so it is not at rest.
+  const isPayableThere = order.status === 'close' && order.trade === 'paying'
+  if (order.status === 'close' && !isPayableThere) {
+    return order.trade === 'not_found_yet' ? nextLateWatchS(order.closedForS ?? 0) : null
+  }
+  if (order.status !== 'progress' && order.status !== 'fail' && !isPayableThere) return null
   const step = AFTER_CREATION_S.find((at) => at > order.ageS)
   const next = step === undefined ? OPEN_EVERY_S : step - order.ageS
   // Expiry is a due time of its own, so that an order is closed when its time is over and not half an hour later.

@@ -267,6 +267,18 @@ describe('8 a close refused as too early', () => {
     expect(service.wechat.calls(id).close).toBe(0)
     expect(await dueInS(id)).toBeLessThan(200)
   })
+
+  it('an order closed here that cannot be closed there yet is not left alone: somebody could still pay it', async () => {
+    const id = await service.register({ status: 'close', createTime: past(2) })
+    service.wechat.putTrade(id, { state: 'NOTPAY', amount: 1000 })
+    expect(await service.sync(id)).toMatchObject({ code: 0, data: { gatewayStatus: 'pay_progress', repair: false } })
+    expect(await dueInS(id)).toBeLessThan(200)
+    await service.pool.query(`UPDATE orders SET created_at = now() - interval '6 min' WHERE id = $1`, [id])
+    await makeDue([id])
+    await service.sweep()
+    expect(service.wechat.getTrade(id)).toMatchObject({ state: 'CLOSED' })
+    expect(await dueInS(id)).toBeNull()
+  })
 })
 
 it.each([
