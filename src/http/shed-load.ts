@@ -10,8 +10,11 @@ const SAMPLES_IN_A_ROW = 8
  * resort. Milliseconds.
  */
 const LOOP_DELAY_MS_MAX = 500
-/** Who asks for a connection to the database now would wait this long at the present pace. Milliseconds. */
-const POOL_WAIT_MS_MAX = 1_000
+/**
+ * Who asks for a connection to the database now would wait this long at the present pace; after 3 s it would fail.
+ * Milliseconds.
+ */
+const POOL_WAIT_MS_MAX = 2_000
 
 export type PoolLoad = Readonly<{
   /** Callers that wait for a connection now. */
