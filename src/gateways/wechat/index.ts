@@ -180,8 +180,12 @@ export function createWechatGateway(config: WechatConfig, deps: WechatDeps): Gat
     const hint = clockHint(outcome.headers['date'], deps.now())
     if (outcome.status < 200 || outcome.status > 299) {
       const { code, message } = errorSchema.parse(parseStrictJson(outcome.body))
-      const told = `${message || httpMessage(outcome.status)}${hint}`
-      return unsettled(outcome.exchange, { ...errorRow(outcome.status, code), message: told })
+      const row = errorRow(outcome.status, code)
+      // An error may be heeded as advice without a signature; where it advises nothing, a signature that does not hold is
+      // what there is to tell: it is most likely made with a key that is not set here.
+      const isAdvice = reason === 'unsigned' || row.reason !== 'unknown_code'
+      if (isAdvice)
+        return unsettled(outcome.exchange, { ...row, message: `${message || httpMessage(outcome.status)}${hint}` })
     }
     const message =
       reason === 'stale' ? '支付网关应答的签名时间与本机时钟(clock)相差超过5分钟' : '支付网关的应答未通过验签'
