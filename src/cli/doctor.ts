@@ -1,0 +1,211 @@
+import pg from 'pg'
+
+import { certificateExpiries } from '../certificates.js'
+import { type Config, ConfigError, loadConfig } from '../config.js'
+import type { Gateway } from '../gateways/gateway.js'
+import { createGateways } from '../gateways/registry.js'
+import { createLog } from '../log.js'
+import { createMetrics } from '../metrics.js'
+import { migrate, migrationStatus } from '../store/migrate.js'
+import { newTraceId } from '../trace-id.js'
+import { CommandFailed, type Output, say, show, table } from './run.js'
+
+type Check = Readonly<{ check: string; result: 'ok' | 'warning' | 'failed'; found: string; todo: string }>
+
+const REACH_MS_MAX = 5_000
+/** WeChat Pay refuses requests whose time is 5 minutes off; from one minute on it is only a matter of time. Seconds. */
+const SKEW_S_MAX = 60
+const CERTIFICATE_DAYS_MIN = 30
+/** No order has it: whoever answers "no such trade", signed, has read our signature and we theirs. */
+const NO_ORDER = 'UNIPAYDOCTOR0000000000000000'
+
+/** Looks for the usual faults, changes nothing, and says what to do about each. */
+export async function doctor(output: Output): Promise<void> {
+  const checks: Check[] = []
+  const config = readSettings(checks)
+  if (config !== null) {
+    checks.push(...certificates(config), await database(config))
+    checks.push(...(await reachable(config)), ...(await keys(config)))
+  }
+  show(output, { checks }, () =>
+    table(
+      ['check', 'result', 'found', 'what to do'],
+      checks.map(({ check, result, found, todo }) => [check, result, found.slice(0, 90), todo]),
+    ),
+  )
+  const failed = checks.filter(({ result }) => result === 'failed')
+  if (failed.length > 0) throw new CommandFailed(`${failed.length} of ${checks.length} checks failed.`)
+}
+
+function readSettings(checks: Check[]): Config | null {
+  try {
+    const config = loadConfig(process.env)
+    checks.push({ check: 'settings', result: 'ok', found: 'complete', todo: '' })
+    if (config.OPS_TOKENS.length === 0)
+      checks.push({
+        check: 'OPS_TOKENS',
+        result: 'warning',
+        found: 'not set',
+        todo: 'Set name:token, else /ops and the console are not served.',
+      })
+    return config
+  } catch (error) {
+    if (!(error instanceof ConfigError)) throw error
+    for (const line of error.lines)
+      checks.push({ check: 'settings', result: 'failed', found: line, todo: 'Set it right.' })
+    return null
+  }
+}
+
+function certificates(config: Config): Check[] {
+  return certificateExpiries(config, Date.now()).map(({ setting, daysLeft }) => ({
+    check: setting,
+    result: daysLeft < 0 ? 'failed' : daysLeft < CERTIFICATE_DAYS_MIN ? 'warning' : 'ok',
+    found: `${daysLeft} days left`,
+    todo: daysLeft < CERTIFICATE_DAYS_MIN ? 'Get a new certificate from the gateway and set it.' : '',
+  }))
+}
+
+async function database(config: Config): Promise<Check> {
+  const check = 'database'
+  if (config.DATABASE_URL === undefined)
+    return {
+      check,
+      result: 'warning',
+      found: `embedded, in ${config.DATA_DIR}`,
+      todo: 'In production set DATABASE_URL.',
+    }
+  const client = new pg.Client({ connectionString: config.DATABASE_URL, connectionTimeoutMillis: REACH_MS_MAX })
+  client.on('error', () => undefined)
+  try {
+    await client.connect()
+    const { pending, failed, edited } = await migrationStatus(client)
+    if (failed.length > 0 || edited.length > 0)
+      return {
+        check,
+        result: 'failed',
+        found: `migrations failed or edited: ${[...failed, ...edited].join(', ')}`,
+        todo: 'Run: unipay migrate; it says what to repair.',
+      }
+    if (pending.length > 0)
+      return { check, result: 'failed', found: `not migrated: ${pending.join(', ')}`, todo: 'Run: unipay migrate' }
+    return { check, result: 'ok', found: 'reachable and migrated', todo: '' }
+  } catch (error) {
+    return {
+      check,
+      result: 'failed',
+      found: String(error),
+      todo: 'Is PostgreSQL up, and DATABASE_URL (host, user, password) right?',
+    }
+  } finally {
+    await client.end().catch(() => undefined)
+  }
+}
+
+/** Every host of every configured channel: does it answer, and what time is it there? */
+async function reachable(config: Config): Promise<Check[]> {
+  const urls = [
+    ...(config.WECHAT_MCH_ID === undefined ? [] : config.WECHAT_BASE_URLS),
+    ...(config.ALIPAY_APP_ID === undefined ? [] : [config.ALIPAY_GATEWAY_URL]),
+  ]
+  if (urls.length === 0)
+    return [
+      {
+        check: 'channels',
+        result: 'failed',
+        found: 'none configured',
+        todo: 'Set WECHAT_MCH_ID or ALIPAY_APP_ID and their keys.',
+      },
+    ]
+  return await Promise.all(
+    urls.map(async (url): Promise<Check> => {
+      const check = new URL(url).host
+      try {
+        const response = await fetch(url, { signal: AbortSignal.timeout(REACH_MS_MAX), redirect: 'manual' })
+        await response.arrayBuffer()
+        const there = Date.parse(response.headers.get('date') ?? '')
+        const skewS = Number.isNaN(there) ? 0 : Math.round((Date.now() - there) / 1000)
+        return Math.abs(skewS) > SKEW_S_MAX
+          ? {
+              check,
+              result: 'failed',
+              found: `this clock is ${skewS} s off`,
+              todo: 'Set the clock (NTP): signatures carry the time.',
+            }
+          : { check, result: 'ok', found: `reachable, clock ${skewS} s off`, todo: '' }
+      } catch (error) {
+        const cause = error instanceof Error && error.cause instanceof Error ? error.cause.message : String(error)
+        return {
+          check,
+          result: 'failed',
+          found: cause,
+          todo: 'Check DNS, firewall and proxy for outgoing HTTPS, and the URL.',
+        }
+      }
+    }),
+  )
+}
+
+/** A signed question about an order that nobody has: it tells whether either side accepts the other's keys. */
+async function keys(config: Config): Promise<Check[]> {
+  const log = createLog('silent')
+  try {
+    const gateways = await createGateways(config, {
+      log,
+      observer: createMetrics().gateway,
+      now: Date.now,
+      random: Math.random,
+    })
+    const checks = await Promise.all(Object.values(gateways.byChannel).map(async (gateway) => await asked(gateway)))
+    gateways.close()
+    return checks
+  } catch (error) {
+    return [
+      {
+        check: 'keys',
+        result: 'failed',
+        found: error instanceof Error ? error.message : String(error),
+        todo: 'Set the key named here: PEM or base64, RSA of 2048 bits or more.',
+      },
+    ]
+  }
+}
+
+async function asked(gateway: Gateway): Promise<Check> {
+  const check = `${gateway.channel} keys`
+  const ref = { outTradeNo: NO_ORDER, gatewayOrderNo: null, payWay: 'normal' } as const
+  const answer = await gateway.queryOrder(ref, { priority: 'operator', traceId: newTraceId() })
+  if (answer.kind === 'trade') return { check, result: 'ok', found: 'both signatures verify', todo: '' }
+  const found = `${answer.reason}: ${answer.message}`
+  if (answer.duty === 'untrusted')
+    return {
+      check,
+      result: 'failed',
+      found,
+      todo: 'The gateway signs with a key that is not set here: set its current public key or certificate.',
+    }
+  if (answer.duty === 'alert')
+    return {
+      check,
+      result: 'failed',
+      found,
+      todo: 'The gateway refuses us: compare merchant number, app id, serial and private key with its console.',
+    }
+  return { check, result: 'failed', found, todo: 'The gateway could not be asked; try again.' }
+}
+
+/** Applies the migrations that the database lacks. */
+export async function migrateNow(output: Output): Promise<void> {
+  const config = loadConfig(process.env)
+  if (config.DATABASE_URL === undefined) {
+    say('The embedded database is migrated when it is started.')
+    return
+  }
+  const outcome = await migrate({ connectionString: config.DATABASE_URL })
+  if (outcome.kind === 'refused') throw new CommandFailed(outcome.message)
+  show(output, outcome, () =>
+    outcome.applied.length === 0
+      ? 'Nothing to do: the database is migrated.'
+      : `Applied: ${outcome.applied.join(', ')}`,
+  )
+}
