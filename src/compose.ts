@@ -19,7 +19,7 @@ import { migrate } from './store/migrate.js'
 import { createNotices } from './store/notices.js'
 import { createOrders } from './store/orders.js'
 import { createOutbox } from './store/outbox.js'
-import { createOverview } from './store/overview.js'
+import { createBatchSelection, createOverview } from './store/overview.js'
 import { createRecords } from './store/records.js'
 import { createRegistration, type NewOrder } from './store/registration.js'
 import { createBatchRunner } from './sync/batch.js'
@@ -144,6 +144,9 @@ export async function compose(config: Config, overrides: Readonly<{ log?: Log; n
             records: createRecords(database.prisma),
             exceptions: createExceptions(database.prisma),
             notices: createNotices(database.prisma),
+            batches,
+            selection: createBatchSelection(database.pool, Object.keys(gateways.byChannel)),
+            batchRatePerSMax: config.GATEWAY_RATE_PER_S,
             syncOrder,
             now,
           },

@@ -1,5 +1,7 @@
 import type pg from 'pg'
 
+import type { BatchFilter } from './batches.js'
+
 /** Money that is neither settled nor closed, of one channel and one span of age. */
 export type Unsettled = Readonly<{ channel: string | null; age: AgeSpan; orders: number; amountFen: bigint }>
 
@@ -154,3 +156,63 @@ export function createOverview(pool: pg.Pool, channels: readonly string[]) {
 }
 
 export type Overview = ReturnType<typeof createOverview>
+
+/** Orders that a batch covers or would cover, and their money. */
+export type Covered = Readonly<{ orders: number; fen: bigint }>
+
+export type BatchLine = Readonly<{
+  id: bigint
+  state: string
+  actor: string
+  dryRun: boolean
+  total: number
+  createdAt: Date
+}>
+
+const NEWEST_BATCHES = `
+SELECT id::text, state, actor, dry_run, total, created_at FROM batches ORDER BY id DESC LIMIT 20`
+
+// The same choice as a batch makes when it is created; orders that come or change in between make the difference.
+const MATCHING = `
+SELECT count(*)::int AS orders, coalesce(sum(amount_fen), 0)::text AS fen FROM (
+  SELECT amount_fen FROM orders
+  WHERE channel = ANY($1::text[]) AND ($2::text IS NULL OR channel = $2) AND ($3::text IS NULL OR status = $3)
+    AND ($4::timestamptz IS NULL OR created_at >= $4) AND ($5::timestamptz IS NULL OR created_at < $5)
+  ORDER BY id LIMIT $6
+) AS chosen`
+
+const LEFT = `
+SELECT count(*)::int AS orders, coalesce(sum(amount_fen), 0)::text AS fen FROM batch_items
+WHERE batch_id = $1 AND (result IS NULL OR result IN ('unknown', 'busy', 'failed'))`
+
+/** What an operator is told before a batch begins or goes on. */
+export function createBatchSelection(pool: pg.Pool, channels: readonly string[]) {
+  async function covered(sql: string, values: readonly unknown[]): Promise<Covered> {
+    const { rows } = await pool.query<{ orders: number; fen: string }>(sql, [...values])
+    return { orders: rows[0]?.orders ?? 0, fen: BigInt(rows[0]?.fen ?? '0') }
+  }
+  return {
+    async newest(): Promise<readonly BatchLine[]> {
+      type Row = { id: string; state: string; actor: string; dry_run: boolean; total: number; created_at: Date }
+      const { rows } = await pool.query<Row>(NEWEST_BATCHES)
+      return rows.map(({ id, dry_run: dryRun, created_at: createdAt, ...row }) => ({
+        ...row,
+        id: BigInt(id),
+        dryRun,
+        createdAt,
+      }))
+    },
+    matching: async (filter: BatchFilter) =>
+      await covered(MATCHING, [
+        channels,
+        filter.channel,
+        filter.status,
+        filter.createdFrom,
+        filter.createdTo,
+        filter.limit,
+      ]),
+    left: async (batchId: bigint) => await covered(LEFT, [batchId.toString()]),
+  }
+}
+
+export type BatchSelection = ReturnType<typeof createBatchSelection>

@@ -1,0 +1,255 @@
+import type { Browser } from 'playwright-core'
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+
+import { launchBrowser, noBrowser, openContext, photograph, signIn, violationsOf } from '../support/browser.js'
+import { OPS_TOKEN, startService, type TestService } from '../support/service.js'
+
+const HOSTILE = '<script>document.title="hacked"</script><img src=x onerror="document.title=\'hacked\'">'
+
+if (noBrowser !== null) console.warn(`The browser tests are skipped: ${noBrowser}.`)
+
+describe.skipIf(noBrowser !== null)('the operators’ page in a browser', { timeout: 90_000 }, () => {
+  let service: TestService
+  let browser: Browser
+
+  beforeAll(async () => {
+    service = await startService({ environment: { ROLES: 'api,courier' } })
+    browser = await launchBrowser()
+  })
+  afterAll(async () => {
+    await browser?.close()
+    await service?.stop()
+  })
+
+  async function operator(options: Parameters<typeof openContext>[2] = {}) {
+    const opened = await openContext(browser, service.url, options)
+    await signIn(opened.page, OPS_TOKEN)
+    return opened
+  }
+
+  /** An order paid there and not here, with one merchant's sync that could not tell. */
+  async function unsettledOrder(title: string) {
+    const paymentId = await service.register({ title, amount: 123_456 })
+    service.wechat.putTrade(paymentId, { state: 'SUCCESS', amount: 123_456 })
+    service.wechat.addFaults([{ on: 'query', fault: 'tampered', times: 1, outTradeNo: paymentId }])
+    const { traceId, code } = await service.sync(paymentId)
+    if (code !== 20000) throw new Error(`the forged answer was believed: ${code}`)
+    return { paymentId, traceId }
+  }
+
+  async function exceptionOf(title: string): Promise<string> {
+    const paymentId = await service.register({ title, amount: 1000 })
+    service.wechat.putTrade(paymentId, { state: 'SUCCESS', amount: 1 })
+    await service.sync(paymentId)
+    return paymentId
+  }
+
+  it('an operator finds an order by a trace id, tries, syncs, and sees the story grow', {
+    timeout: 90_000,
+  }, async () => {
+    const { paymentId, traceId } = await unsettledOrder(HOSTILE)
+    const { context, page, complaints } = await operator()
+    await page.fill('#q', traceId)
+    await page.press('#q', 'Enter')
+    await page.waitForURL(`**/console/orders/${paymentId}`)
+    expect(await page.locator('#story > li').count()).toBe(2)
+    await page.locator('#story details summary').first().click()
+    expect(await page.locator('#story details pre').first().innerText()).toContain('trade_state')
+
+    await page.getByRole('button', { name: 'Dry run' }).click()
+    await page.locator('#outcome dl').waitFor()
+    expect(await page.locator('#outcome').innerText()).toMatch(/settle[\s\S]*pay_success[\s\S]*Nothing was changed/)
+    expect((await service.history(paymentId)).order.status).toBe('progress')
+    await photograph(page, 'order-dry-run')
+    expect(await violationsOf(page)).toEqual([])
+
+    await page.getByRole('button', { name: 'Sync now' }).click()
+    expect(await page.locator('.big').innerText()).toMatch(/^1,234\.56\sCNY \(123456\sfen\)$/)
+    await photograph(page, 'confirm')
+    expect(await violationsOf(page)).toEqual([])
+    await page.getByRole('button', { name: 'Yes, do it' }).click()
+    await page.waitForURL('**/orders/*?done=sync')
+    await page.locator('#story li.repaired').waitFor()
+    expect(await page.locator('#story > li').count()).toBeGreaterThanOrEqual(4)
+    const { order, syncs, repairs } = await service.history(paymentId)
+    expect([order.status, syncs[0]?.['source'], syncs[0]?.['actor'], repairs[0]?.['actor']]).toEqual([
+      'success',
+      'operator',
+      'tester',
+      'tester',
+    ])
+
+    // Another sync, made elsewhere, comes into the open page by itself.
+    const before = await page.locator('#story li.synced').count()
+    await service.sync(paymentId)
+    await expect.poll(() => page.locator('#story li.synced').count(), { timeout: 10_000 }).toBe(before + 1)
+    expect(await page.title()).not.toContain('hacked')
+    expect(await page.getByText(HOSTILE).count()).toBe(1)
+    expect(complaints).toEqual([])
+    await context.close()
+  })
+
+  it('find and every action work without JavaScript', async () => {
+    const { paymentId } = await unsettledOrder('no script')
+    const { context, page } = await operator({ javaScriptEnabled: false })
+    await page.goto('/console/find')
+    await page.fill('#q', `B${paymentId}`)
+    await page.press('#q', 'Enter')
+    await page.waitForURL(`**/console/orders/${paymentId}`)
+    await page.getByRole('button', { name: 'Dry run' }).click()
+    expect(await page.locator('#outcome').innerText()).toContain('Nothing was changed')
+    await page.getByRole('button', { name: 'Sync now' }).click()
+    await page.getByRole('button', { name: 'Yes, do it' }).click()
+    await page.waitForURL('**/orders/*?done=sync')
+    expect((await service.history(paymentId)).order.status).toBe('success')
+    await context.close()
+  })
+
+  it('an exception is resolved with a note, under the operator’s name', async () => {
+    const paymentId = await exceptionOf('wrong amount')
+    const { context, page, complaints } = await operator()
+    await page.goto('/console/exceptions')
+    await photograph(page, 'exceptions')
+    expect(await violationsOf(page)).toEqual([])
+    const card = page.locator('article', { hasText: paymentId })
+    await card.getByLabel('What was found and done').fill('asked the merchant <b>today</b>')
+    await card.getByRole('button', { name: 'Resolve' }).click()
+    expect(await page.locator('.big').innerText()).toMatch(/1000\sfen/)
+    await page.getByRole('button', { name: 'Yes, do it' }).click()
+    await page.waitForURL('**/exceptions?state=resolved')
+    expect(await page.locator('article', { hasText: paymentId }).innerText()).toContain(
+      'asked the merchant <b>today</b>',
+    )
+    const { exceptions } = await service.history(paymentId)
+    expect(exceptions[0]).toMatchObject({ state: 'resolved', resolvedBy: 'tester' })
+    expect(complaints).toEqual([])
+    await context.close()
+  })
+
+  it('a batch of 500 is started, paused, resumed and watched to its end', async () => {
+    const batching = await startService({ environment: { ROLES: 'api,sweeper' } })
+    // Not due: the sweeper leaves them to the batch.
+    const { rows: orders } = await batching.pool.query<{ id: string }>(
+      `INSERT INTO orders (id, business_no, channel, amount_fen, out_trade_no, created_at, expires_at)
+       SELECT n, 'B' || n, 'wechat_pay', 200, n, '2026-01-02T03:04:05Z', '2099-01-01' FROM generate_series(1, 500) AS n
+       RETURNING id`,
+    )
+    for (const { id } of orders)
+      batching.wechat.putTrade(id, { state: Number(id) % 2 === 0 ? 'SUCCESS' : 'NOTPAY', amount: 200 })
+    const { context, page, complaints } = await openContext(browser, batching.url)
+    await signIn(page, OPS_TOKEN)
+    await page.goto('/console/batches')
+    await page.fill('#createdFrom', '2026-01-02T11:04')
+    await page.fill('#createdTo', '2026-01-02T11:05')
+    await page.fill('#ratePerS', '100')
+    await page.uncheck('#dryRun')
+    await photograph(page, 'batches')
+    expect(await violationsOf(page)).toEqual([])
+    await page.getByRole('button', { name: 'Start a batch' }).click()
+    expect(await page.locator('.big').innerText()).toMatch(/^1,000\.00\sCNY \(100000\sfen\)$/)
+    await page.getByRole('button', { name: 'Yes, do it' }).click()
+    const bar = page.locator('progress')
+    await bar.waitFor()
+    const done = async () => Number(await bar.getAttribute('value'))
+    await expect.poll(done, { timeout: 20_000 }).toBeGreaterThan(20)
+    await page.getByRole('button', { name: 'Pause' }).click()
+    await page.getByRole('button', { name: 'Yes, do it' }).click()
+    await page.getByRole('button', { name: 'Resume' }).click()
+    await page.getByRole('button', { name: 'Yes, do it' }).click()
+    await photograph(page, 'batch')
+    expect(await violationsOf(page)).toEqual([])
+    // The bar moves by itself: nothing is loaded again from here on.
+    await expect.poll(done, { timeout: 40_000 }).toBe(500)
+    await expect
+      .poll(() => page.locator('#progress').innerText(), { timeout: 10_000 })
+      .toMatch(/settled\s+250[\s\S]*waiting\s+250/)
+    await photograph(page, 'batch-done')
+    const { rows } = await batching.pool.query<{ actor: string }>('SELECT DISTINCT actor FROM batches')
+    expect(rows).toEqual([{ actor: 'tester' }])
+    expect(complaints).toEqual([])
+    await context.close()
+    await batching.stop()
+  })
+
+  it('a notice is sent again after asking, with the money it is about', async () => {
+    const paymentId = await service.register({ notifyUrl: 'http://127.0.0.1:9/notice', amount: 77 })
+    service.wechat.putTrade(paymentId, { state: 'SUCCESS', amount: 77 })
+    await service.sync(paymentId)
+    const { context, page } = await operator()
+    await page.goto('/console/notices')
+    await photograph(page, 'notices')
+    expect(await violationsOf(page)).toEqual([])
+    await page.getByRole('button', { name: `Send again: ${paymentId}` }).click()
+    expect(await page.locator('.big').innerText()).toMatch(/^0\.77\sCNY \(77\sfen\)$/)
+    await page.getByRole('button', { name: 'Yes, do it' }).click()
+    await page.waitForURL('**/console/notices')
+    const sends = async () =>
+      (
+        await service.pool.query(
+          'SELECT 1 FROM notice_attempts a JOIN notices n ON n.id = a.notice_id WHERE order_id = $1',
+          [paymentId],
+        )
+      ).rowCount
+    await expect.poll(sends, { timeout: 10_000 }).toBe(2)
+    await context.close()
+  })
+
+  it.each([
+    ['light', { colorScheme: 'light' }],
+    ['dark', { colorScheme: 'dark' }],
+    ['phone', { viewport: { width: 360, height: 740 }, colorScheme: 'dark' }],
+    ['chinese', { locale: 'zh-CN' }],
+  ] as const)('the first view is readable and draws its curves: %s', async (name, options) => {
+    await exceptionOf(`for ${name}`)
+    await unsettledOrder(`for ${name}`)
+    const { context, page, complaints } = await operator(options)
+    await page.locator('figure[data-drawn=yes] canvas').nth(3).waitFor()
+    await photograph(page, `now-${name}`)
+    expect(await violationsOf(page)).toEqual([])
+    const overflow = await page.evaluate<number>(
+      'document.documentElement.scrollWidth - document.documentElement.clientWidth',
+    )
+    expect(overflow).toBeLessThanOrEqual(0)
+    expect(complaints).toEqual([])
+    await context.close()
+  })
+
+  it('the sign-in is reached and left by keyboard alone', async () => {
+    const { context, page } = await openContext(browser, service.url)
+    await page.goto('/console')
+    await photograph(page, 'sign-in')
+    expect(await violationsOf(page)).toEqual([])
+    await page.keyboard.press('Tab')
+    expect(await page.evaluate('document.activeElement.textContent')).toBe('Skip to content')
+    while ((await page.evaluate('document.activeElement.id')) !== 'token') await page.keyboard.press('Tab')
+    await page.keyboard.type(OPS_TOKEN)
+    await page.keyboard.press('Enter')
+    await page.waitForURL('**/console')
+    await context.close()
+  })
+
+  it('another origin’s form with a stolen token does nothing', async () => {
+    const { paymentId } = await unsettledOrder('stolen')
+    const { context, page } = await operator()
+    await page.goto(`/console/orders/${paymentId}`)
+    const csrf = await page.locator('input[name=csrf]').first().inputValue()
+    // The same server under another name is another origin, and another site.
+    const elsewhere = service.url.replace('127.0.0.1', 'localhost')
+    const thief = await context.newPage()
+    await thief.route(`${elsewhere}/steal`, async (route) => {
+      const action = `${service.url}/console/orders/${paymentId}/sync`
+      await route.fulfill({
+        contentType: 'text/html',
+        body: `<form method="post" action="${action}"><input name="csrf" value="${csrf}"><input name="confirmed" value="yes"></form>`,
+      })
+    })
+    await thief.goto(`${elsewhere}/steal`)
+    const [answer] = await Promise.all([
+      thief.waitForResponse((response) => response.url().endsWith('/sync')),
+      thief.evaluate("document.querySelector('form').submit()"),
+    ])
+    expect([401, 403]).toContain(answer.status())
+    expect((await service.history(paymentId)).order.status).toBe('progress')
+    await context.close()
+  })
+})

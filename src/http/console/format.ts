@@ -2,9 +2,9 @@ import { yuanText } from '../../domain/money.js'
 
 const SHANGHAI_OFFSET_MS = 8 * 3_600_000
 
-/** Money for people: yuan with its currency, and the fen it is counted in. */
+/** Money for people: yuan with its currency, and the fen it is counted in. A line may break between the two only. */
 export function moneyText(fen: bigint, currency = 'CNY'): string {
-  return `${yuanText(fen).replace(/\B(?=(\d{3})+(?=\.))/g, ',')} ${currency} (${fen.toString()} fen)`
+  return `${yuanText(fen).replace(/\B(?=(\d{3})+(?=\.))/g, ',')}\u{A0}${currency} (${fen.toString()}\u{A0}fen)`
 }
 
 /** A moment as both gateways' statements have it: Beijing time, to the second. */

@@ -5,6 +5,7 @@ import type { FastifyError, FastifyInstance, FastifyReply, FastifyRequest } from
 import { createFailures } from '../ops/failures.js'
 import type { OpsToken } from '../ops/operator.js'
 import { registerAssets } from './assets.js'
+import { type BatchPageDeps, registerBatchPages } from './batch-pages.js'
 import { registerExceptionPages } from './exception-pages.js'
 import { registerNoticePages } from './notice-pages.js'
 import { type NowDeps, registerNowPages } from './now-pages.js'
@@ -17,6 +18,7 @@ import { LANGUAGES, languageOf } from './words.js'
 export type ConsoleDeps = Readonly<{ tokens: readonly OpsToken[]; now: () => number }> &
   NowDeps &
   OrderPageDeps &
+  BatchPageDeps &
   Parameters<typeof registerExceptionPages>[2] &
   Parameters<typeof registerNoticePages>[2]
 
@@ -45,6 +47,7 @@ export async function registerConsole(scope: FastifyInstance, deps: ConsoleDeps)
     registerOrderPages(inner, render, deps)
     registerExceptionPages(inner, render, deps)
     registerNoticePages(inner, render, deps)
+    registerBatchPages(inner, render, deps)
     inner.post('/sign-out', async (_request, reply) => {
       return await reply.clearCookie(SESSION_COOKIE, { path: '/console' }).redirect('/console/sign-in', 303)
     })

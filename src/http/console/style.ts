@@ -27,13 +27,13 @@ h2 { font-size: 1.05rem; margin: 0 0 .6rem }
 .scroll { overflow-x: auto }
 table { border-collapse: collapse; width: 100% }
 th, td { text-align: left; padding: .35rem .6rem; border-bottom: 1px solid var(--line); vertical-align: top }
-th { color: var(--muted); font-weight: 600; white-space: nowrap }
-td.number, th.number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap }
+th { color: var(--muted); font-weight: 600 }
+td.number, th.number { text-align: right; font-variant-numeric: tabular-nums }
 td.long { overflow-wrap: anywhere; min-width: 9rem }
 dl { display: grid; grid-template-columns: max-content 1fr; gap: .25rem 1rem; margin: 0 }
 dt { color: var(--muted) } dd { margin: 0; overflow-wrap: anywhere }
 .muted { color: var(--muted) } .bad { color: var(--bad); font-weight: 600 } .good { color: var(--good) } .warn { color: var(--warn) }
-.big { font-size: 1.5rem; font-weight: 650; font-variant-numeric: tabular-nums }
+.big { margin: 0 0 .6rem; font-size: 1.5rem; font-weight: 650; font-variant-numeric: tabular-nums }
 form.row { display: flex; flex-wrap: wrap; gap: .6rem; align-items: end }
 label { display: block; color: var(--muted); font-size: .9rem }
 input, select, textarea, button { font: inherit; color: inherit; min-height: 2.4rem }
@@ -54,6 +54,8 @@ summary { cursor: pointer; color: var(--accent) }
 progress { width: 100%; height: 1.2rem; accent-color: var(--accent) }
 figure { margin: 0; min-width: 0 } figcaption { font-weight: 600; margin-bottom: .4rem }
 .uplot, .u-legend { color: var(--ink); font: inherit } .u-legend { font-size: .8rem } .u-wrap { max-width: 100% }
+.u-legend th, .u-legend td { border: 0; padding: .1rem .3rem }
+.curves { grid-template-columns: repeat(auto-fit, minmax(min(100%, 480px), 1fr)) }
 .plot { min-height: 240px; overflow: hidden }
 .notice { border-left: 4px solid var(--bad); padding: .6rem 1rem } .notice.done { border-color: var(--good) }
 footer { color: var(--muted); text-align: center; padding: 1rem; font-size: .85rem }

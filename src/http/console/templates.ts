@@ -135,12 +135,12 @@ const LIVE = `<div id="live" hx-get="/console/live" hx-trigger="every 5s" hx-swa
 </section>
 <section class="card" aria-labelledby="findings"><h2 id="findings"><a href="/console/exceptions"><%= it.t.openExceptions %></a></h2>
 <% if (it.findings.length === 0) { %><p class="good"><%= it.t.nothing %></p><% } else { %>
-<table><thead><tr><th scope="col"><%= it.t.kind %></th><th scope="col" class="number"><%= it.t.count %></th><th scope="col" class="number"><%= it.t.atRisk %></th></tr></thead>
-<tbody><% for (const row of it.findings) { %><tr><td><a href="/console/exceptions?kind=<%= row.kind %>"><%= it.word(row.kind) %></a></td><td class="number"><%= row.count %></td><td class="number"><%= it.money(row.atRiskFen) %></td></tr><% } %></tbody></table><% } %>
+<div class="scroll" tabindex="0" role="group" aria-labelledby="findings"><table><thead><tr><th scope="col"><%= it.t.kind %></th><th scope="col" class="number"><%= it.t.count %></th><th scope="col" class="number"><%= it.t.atRisk %></th></tr></thead>
+<tbody><% for (const row of it.findings) { %><tr><td><a href="/console/exceptions?kind=<%= row.kind %>"><%= it.word(row.kind) %></a></td><td class="number"><%= row.count %></td><td class="number"><%= it.money(row.atRiskFen) %></td></tr><% } %></tbody></table></div><% } %>
 </section>
 <section class="card" aria-labelledby="gateways"><h2 id="gateways"><%= it.t.gateways %></h2>
-<table><thead><tr><th scope="col"><%= it.t.channel %></th><th scope="col"><%= it.t.breaker %></th><th scope="col" class="number"><%= it.t.sweeperLag %></th></tr></thead>
-<tbody><% for (const row of it.channels) { %><tr><td><%= it.word(row.channel) %></td><td class="<%= row.breaker === 'closed' ? 'good' : 'bad' %>"><%= it.word('breaker_' + row.breaker) %></td><td class="number"><%= it.wait(row.lagS) %></td></tr><% } %></tbody></table>
+<div class="scroll" tabindex="0" role="group" aria-labelledby="gateways"><table><thead><tr><th scope="col"><%= it.t.channel %></th><th scope="col"><%= it.t.breaker %></th><th scope="col" class="number"><%= it.t.sweeperLag %></th></tr></thead>
+<tbody><% for (const row of it.channels) { %><tr><td><%= it.word(row.channel) %></td><td class="<%= row.breaker === 'closed' ? 'good' : 'bad' %>"><%= it.word('breaker_' + row.breaker) %></td><td class="number"><%= it.wait(row.lagS) %></td></tr><% } %></tbody></table></div>
 <p><span class="muted"><%= it.t.noticeLag %></span> <strong><%= it.wait(it.noticeLagS) %></strong></p>
 </section>
 </div>
@@ -151,7 +151,7 @@ const NOW = `<% layout('@layout', { heading: it.t.now, curves: true }) %>
 <%~ include('@live', it) %>
 <h2><%= it.t.curves %></h2>
 <noscript><p class="card"><%= it.t.noCurves %></p></noscript>
-<div class="grid">
+<div class="grid curves">
 <% for (const [curve, name] of [['syncs', it.t.syncsPerMinute], ['repairs', it.t.repairsPerMinute], ['latency', it.t.latency], ['failures', it.t.failures]]) { %>
 <figure class="card" data-curve="<%= curve %>" data-time-label="<%= it.t.time %>"><figcaption><%= name %></figcaption><div class="plot"></div></figure>
 <% } %>
@@ -189,6 +189,52 @@ const NOTICES = `<% layout('@layout', { heading: it.t.notices }) %>
 <% } %></tbody></table></section><% } %>
 <% if (it.older) { %><p><a href="<%= it.older %>"><%= it.t.more %></a></p><% } %>`
 
+const BATCHES = `<% layout('@layout', { heading: it.t.batches }) %>
+<section class="card" aria-labelledby="start"><h2 id="start"><%= it.t.startBatch %></h2>
+<form class="row" method="post" action="/console/batches"><input type="hidden" name="csrf" value="<%= it.csrf %>">
+<div><label for="channel"><%= it.t.channel %></label><select id="channel" name="channel"><option value=""><%= it.t.any %></option><% for (const channel of it.channels) { %><option value="<%= channel %>"><%= it.word(channel) %></option><% } %></select></div>
+<div><label for="status"><%= it.t.status %></label><select id="status" name="status"><option value=""><%= it.t.any %></option><% for (const status of it.statuses) { %><option value="<%= status %>"<% if (status === 'progress') { %> selected<% } %>><%= it.word(status) %></option><% } %></select></div>
+<div><label for="createdFrom"><%= it.t.from %></label><input id="createdFrom" name="createdFrom" type="datetime-local"></div>
+<div><label for="createdTo"><%= it.t.to %></label><input id="createdTo" name="createdTo" type="datetime-local"></div>
+<div><label for="limit"><%= it.t.limit %></label><input id="limit" name="limit" type="number" min="1" max="<%= it.limitMax %>" value="<%= it.limit %>" required></div>
+<div><label for="ratePerS"><%= it.t.ratePerS %></label><input id="ratePerS" name="ratePerS" type="number" min="1" max="<%= it.ratePerSMax %>" value="<%= it.ratePerS %>" required></div>
+<div class="check"><input id="dryRun" name="dryRun" type="checkbox" value="yes" checked><label for="dryRun"><%= it.t.onlyDry %></label></div>
+<button><%= it.t.startBatch %></button>
+</form></section>
+<% if (it.rows.length > 0) { %>
+<section class="card scroll" tabindex="0" aria-label="<%= it.t.batches %>"><table>
+<thead><tr><th scope="col"><%= it.t.batch %></th><th scope="col"><%= it.t.state %></th><th scope="col"><%= it.t.startedBy %></th><th scope="col"><%= it.t.onlyDry %></th><th scope="col" class="number"><%= it.t.orders %></th><th scope="col"><%= it.t.created %></th></tr></thead>
+<tbody><% for (const row of it.rows) { %><tr><td><a href="/console/batches/<%= row.id %>"><%= row.id %></a></td><td><%= it.word(row.state) %></td><td><%= row.actor %></td><td><%= row.dryRun ? it.t.yes : it.t.no %></td><td class="number"><%= row.total %></td><td><%= it.time(row.createdAt) %></td></tr><% } %></tbody></table></section>
+<% } %>`
+
+const PROGRESS = `<p><label for="bar"><%= it.t.progress %>: <strong><%= it.done %> / <%= it.batch.total %></strong> · <%= it.word(it.batch.state) %></label>
+<progress id="bar" max="<%= Math.max(1, it.batch.total) %>" value="<%= it.done %>"></progress></p>
+<% if (it.done > 0) { %>
+<div class="scroll" tabindex="0" role="group" aria-label="<%= it.t.result %>"><table><thead><tr><th scope="col"><%= it.t.result %></th><th scope="col" class="number"><%= it.t.orders %></th><th scope="col" class="number"><%= it.t.money %></th></tr></thead>
+<tbody><% for (const [result, { count, fen }] of Object.entries(it.results)) { %><tr><td><%= it.word(result) %></td><td class="number"><%= count %></td><td class="number"><%= it.money(fen) %></td></tr><% } %></tbody></table></div>
+<% } %>
+<div class="actions">
+<% if (it.batch.state === 'running') { %>
+<form method="post" action="/console/batches/<%= it.batch.id %>/pause"><input type="hidden" name="csrf" value="<%= it.csrf %>"><button><%= it.t.pause %></button></form>
+<% } else { %>
+<form method="post" action="/console/batches/<%= it.batch.id %>/resume"><input type="hidden" name="csrf" value="<%= it.csrf %>"><button class="quiet"><%= it.t.resume %></button></form>
+<% } %>
+</div>`
+
+const BATCH = `<% layout('@layout', { heading: it.t.batch + ' ' + it.batch.id }) %>
+<section class="card" aria-labelledby="facts"><h2 id="facts"><%= it.t.batch %></h2>
+<dl>
+<dt><%= it.t.startedBy %></dt><dd><%= it.batch.actor %></dd>
+<dt><%= it.t.onlyDry %></dt><dd><%= it.batch.dryRun ? it.t.yes : it.t.no %></dd>
+<dt><%= it.t.channel %></dt><dd><%= it.batch.filter.channel === null ? it.t.any : it.word(it.batch.filter.channel) %></dd>
+<dt><%= it.t.status %></dt><dd><%= it.batch.filter.status === null ? it.t.any : it.word(it.batch.filter.status) %></dd>
+<dt><%= it.t.ratePerS %></dt><dd><%= it.batch.ratePerS %></dd>
+<dt><%= it.t.created %></dt><dd><%= it.time(it.batch.createdAt) %></dd>
+</dl></section>
+<section class="card" id="progress" aria-live="polite"<% if (it.batch.state === 'running') { %> hx-sse:connect="/console/batches/<%= it.batch.id %>/events" hx-swap="innerMorph"<% } %>>
+<%~ include('@progress', it) %>
+</section>`
+
 export const TEMPLATES = {
   layout: LAYOUT,
   'sign-in': SIGN_IN,
@@ -203,6 +249,9 @@ export const TEMPLATES = {
   now: NOW,
   exceptions: EXCEPTIONS,
   notices: NOTICES,
+  batches: BATCHES,
+  progress: PROGRESS,
+  batch: BATCH,
 } as const satisfies Record<string, string>
 
 export type TemplateName = keyof typeof TEMPLATES
