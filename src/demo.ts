@@ -9,11 +9,13 @@ import { createAlipaySandbox } from './sandbox/alipay.js'
 import { createMerchantSandbox } from './sandbox/merchant.js'
 import { createWechatSandbox } from './sandbox/wechat.js'
 
-const WECHAT_PORT = 9101
-const ALIPAY_PORT = 9102
-const MERCHANT_PORT = 9103
+const WECHAT_PORT = portFrom('DEMO_WECHAT_PORT', 9101)
+const ALIPAY_PORT = portFrom('DEMO_ALIPAY_PORT', 9102)
+const MERCHANT_PORT = portFrom('DEMO_MERCHANT_PORT', 9103)
 const SECRET = '123456'
 const MINUTE_MS = 60_000
+/** From the start until the sweeper settles an order that nobody calls for. */
+const BY_ITSELF_AFTER_MS = 5_000
 
 type Wechat = ReturnType<typeof createWechatSandbox>
 type Alipay = ReturnType<typeof createAlipaySandbox>
@@ -202,13 +204,26 @@ async function present(demo: Service, wechatGateway: Wechat, alipayGateway: Alip
   // The sweeper leaves them alone, so that the calls below find what the table says.
   const ids = SITUATIONS.map((_, index) => first + BigInt(index))
   await demo.database.prisma.order.updateMany({ where: { id: { in: ids } }, data: { nextSyncAt: null } })
+  const byItself = first + BigInt(SITUATIONS.length)
+  await registerPaid(demo, wechatGateway, byItself)
   say(curls.join('\n'))
   say(table.toString())
   say(
     `\nThe service is on ${address}. Each line above gives what the table says; called again it repairs nothing more.`,
   )
+  say(`Order ${byItself} is called for by nobody: the sweeper settles it in about ${BY_ITSELF_AFTER_MS / 1000} s.`)
   say(`One order's story:  curl -s -H 'Authorization: Bearer demo-token' ${address}/ops/orders/${first}`)
   say('Ctrl-C ends everything.')
+}
+
+/** Paid there, and due soon: it comes right without a call. */
+async function registerPaid(demo: Service, gateway: Wechat, paymentId: bigint): Promise<void> {
+  const title = 'settled by itself'
+  const trade = { state: 'SUCCESS' }
+  await register({ title, channel: 'wechat_pay', trade, expected: ok('pay_success', true), note: '' }, paymentId)
+  gateway.putTrade(paymentId.toString(), { amount: 1000, ...trade })
+  const nextSyncAt = new Date(Date.now() + BY_ITSELF_AFTER_MS)
+  await demo.database.prisma.order.update({ where: { id: paymentId }, data: { nextSyncAt } })
 }
 
 async function register({ title, channel, order }: Situation, paymentId: bigint): Promise<void> {
@@ -259,4 +274,11 @@ async function end(): Promise<void> {
 
 function say(line: string): void {
   process.stdout.write(`${line}\n`)
+}
+
+/** Ports of the demo's own, where the usual ones are taken. */
+function portFrom(name: string, usual: number): number {
+  const port = Number(process.env[name] ?? usual)
+  if (!Number.isInteger(port) || port < 1 || port > 65_535) throw new RangeError(`${name} must be a port`)
+  return port
 }
