@@ -1,0 +1,185 @@
+import { createServer } from 'node:http'
+import { type AddressInfo, connect, type Socket } from 'node:net'
+
+import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest'
+
+import { boundConnections } from '../../src/http/connections.js'
+import { type Envelope, signedBody, startService, type TestService } from '../support/service.js'
+
+let service: TestService
+
+beforeAll(async () => {
+  service = await startService({ environment: { TRUST_PROXY: '127.0.0.1', DATABASE_POOL_MAX: '2' } })
+})
+afterAll(async () => {
+  await service.stop()
+})
+
+/** Everything that comes back for these bytes, until the connection ends or `isEnough`. */
+async function raw(url: string, bytes: string | Buffer, isEnough?: (text: string) => boolean): Promise<string> {
+  const { hostname, port } = new URL(url)
+  return await new Promise((resolve) => {
+    const socket: Socket = connect(Number(port), hostname)
+    let text = ''
+    const end = () => {
+      socket.destroy()
+      resolve(text)
+    }
+    socket.on('data', (chunk) => {
+      text += chunk.toString('latin1')
+      if (isEnough?.(text) === true) end()
+    })
+    socket.on('error', end).on('close', end)
+    socket.write(bytes)
+  })
+}
+
+async function call(from: TestService, headers: Record<string, string> = {}) {
+  const response = await fetch(`${from.url}/unipay/syncPay`, {
+    method: 'POST',
+    headers: { 'content-type': 'application/json', ...headers },
+    body: signedBody({ businessNo: 'none' }),
+  })
+  return { status: response.status, headers: response.headers, body: (await response.json()) as Envelope }
+}
+
+describe('what is no proper request', () => {
+  it.each([
+    ['a URL of 100 KB', `GET /${'a'.repeat(100_000)} HTTP/1.1\r\nHost: x\r\n\r\n`, 431],
+    [
+      'headers beyond 16 KiB',
+      `GET /healthz HTTP/1.1\r\nHost: x\r\n${'X-Filler: 0123456789\r\n'.repeat(1000)}\r\n`,
+      431,
+    ],
+    ['garbage', Buffer.from([0, 255, 22, 3, 1, 13, 10, 13, 10]), 400],
+    [
+      'two lengths',
+      'POST /unipay/syncPay HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n{}',
+      400,
+    ],
+    [
+      'a length and chunks',
+      'POST /unipay/syncPay HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n{}',
+      400,
+    ],
+  ])('%s is refused, and its connection closed, without a word about the inside', async (_, bytes, status) => {
+    const answer = await raw(service.url, bytes)
+    expect(answer).toMatch(new RegExp(`^HTTP/1\\.1 ${status} `))
+    expect(answer).not.toMatch(/node_modules|at .*\.js|HPE_/)
+  })
+
+  it('a body of 1 MiB is answered in the envelope', async () => {
+    expect(await service.post(' '.repeat(1024 * 1024))).toMatchObject({ code: 10005, data: null })
+  })
+
+  it('a few pipelined requests are answered in order; very many end the connection', async () => {
+    const request = 'GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n'
+    const few = await raw(service.url, request.repeat(5), (text) => text.split('HTTP/1.1 200').length === 6)
+    expect(few.split('HTTP/1.1 200')).toHaveLength(6)
+    const many = await raw(service.url, request.repeat(5_000))
+    expect(many.split('HTTP/1.1 200').length).toBeLessThan(5_000)
+  })
+})
+
+describe('connections over the limit', () => {
+  it('push out the quietest, and never one whose request is being worked on', async () => {
+    let release: () => void = () => undefined
+    const held = new Promise<void>((resolve) => {
+      release = resolve
+    })
+    const server = createServer((request, response) => {
+      request.resume()
+      void (request.url === '/held' ? held : Promise.resolve()).then(() => response.end('done'))
+    })
+    boundConnections(server, 3)
+    await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
+    const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}`
+    const started = new Promise<void>((resolve) => server.once('request', () => resolve()))
+    const working = raw(url, 'GET /held HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n')
+    await started
+    // Two quiet ones fill the places; further ones push them out, in turn.
+    const quiet = [raw(url, 'GET / HTTP'), raw(url, 'POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\nslow')]
+    await vi.waitFor(async () => {
+      const open = await new Promise<number>((resolve) => server.getConnections((_, count) => resolve(count)))
+      expect(open).toBe(3)
+    })
+    for (let index = 0; index < 6; index++) expect(await (await fetch(url)).text()).toBe('done')
+    expect(await Promise.all([raw(url, 'x'), ...quiet])).toHaveLength(3)
+    release()
+    expect(await working).toMatch(/^HTTP\/1\.1 200/)
+    server.closeAllConnections()
+    await new Promise((resolve) => server.close(resolve))
+  })
+})
+
+describe('the rate of an address under /unipay', () => {
+  it('is not limited by default', async () => {
+    const codes = await Promise.all(Array.from({ length: 50 }, async () => (await call(service)).body.msg))
+    expect(new Set(codes)).toEqual(new Set(['未查询到支付订单']))
+  })
+
+  it('over it, the answer is 200 with code 20000 and Retry-After; other addresses and routes are served', async () => {
+    const limited = await startService({ environment: { UNIPAY_RATE_PER_S: '1', TRUST_PROXY: 'loopback' } })
+    try {
+      const from = { 'x-forwarded-for': '203.0.113.7' }
+      const answers = [await call(limited, from), await call(limited, from), await call(limited, from)]
+      const refused = answers[2]
+      expect(refused).toMatchObject({ status: 200, body: { code: 20000, msg: '请求过于频繁，请稍后再试', data: null } })
+      expect(refused?.body).not.toHaveProperty('sign')
+      expect(Number(refused?.headers.get('retry-after'))).toBeGreaterThan(0)
+      expect((await call(limited, { 'x-forwarded-for': '203.0.113.8' })).body.msg).toBe('未查询到支付订单')
+      expect((await fetch(`${limited.url}/readyz`)).status).toBe(200)
+      expect(await (await fetch(`${limited.url}/metrics`)).text()).toMatch(
+        /unipay_requests_refused_total\{reason="rate"\} 1/,
+      )
+    } finally {
+      await limited.stop()
+    }
+  })
+
+  it('an address that a stranger claims is not believed', async () => {
+    const limited = await startService({ environment: { UNIPAY_RATE_PER_S: '1' } })
+    try {
+      const answers = []
+      for (let index = 0; index < 3; index++)
+        answers.push(await call(limited, { 'x-forwarded-for': `203.0.113.${index}` }))
+      expect(answers[2]?.body.msg).toBe('请求过于频繁，请稍后再试')
+    } finally {
+      await limited.stop()
+    }
+  })
+})
+
+describe('a database that does not keep up', () => {
+  it('makes the process refuse early, in each wire’s own words, and stop refusing once it does', async () => {
+    const { pool } = service.service.database
+    const taken = [await pool.connect(), await pool.connect()]
+    const waiting = [call(service), call(service)]
+    const refused = await vi.waitFor(
+      async () => {
+        const response = await service.ops('GET', '/ops/orders/1')
+        expect(response.status).toBe(503)
+        return await call(service)
+      },
+      { timeout: 10_000, interval: 100 },
+    )
+    expect(refused).toMatchObject({ status: 200, body: { code: 20000, msg: '系统繁忙，请稍后再试' } })
+    expect(refused.headers.get('retry-after')).toBe('2')
+    expect((await fetch(`${service.url}/healthz`)).status).toBe(200)
+    for (const client of taken) client.release()
+    await Promise.all(waiting)
+    await vi.waitFor(async () => expect((await call(service)).body.msg).toBe('未查询到支付订单'), { timeout: 10_000 })
+  })
+})
+
+describe('browsers', () => {
+  it('are told not to guess, frame, store or load from elsewhere', async () => {
+    const page = await fetch(`${service.url}/console`)
+    expect(page.headers.get('content-security-policy')).toMatch(/default-src 'none'.*frame-ancestors 'none'/)
+    expect(page.headers.get('x-content-type-options')).toBe('nosniff')
+    const api = await fetch(`${service.url}/healthz`)
+    expect(api.headers.get('x-content-type-options')).toBe('nosniff')
+    expect(api.headers.get('content-security-policy')).toBeNull()
+    expect(api.headers.get('x-powered-by') ?? api.headers.get('server')).toBeNull()
+  })
+})
