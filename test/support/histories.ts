@@ -7,8 +7,8 @@ import { breachesOf } from './invariants.js'
 import { type Sandboxes, startSandboxes, startService, type TestService } from './service.js'
 
 const AMOUNT = 1000
-/** A verified answer of another amount, however it got there, must never settle. */
-const WRONG_AMOUNT = 999
+/** A verified answer of another amount must never settle. Far from the right one: the fault `wrong_amount` adds a fen. */
+const WRONG_AMOUNT = 900
 const SKEW_MS = 200_000
 /** Faults that are left from a history are used up within so many calls. */
 const CALLS_TO_REST_MAX = 40
