@@ -24,11 +24,6 @@ export function newBlock(kind: Kind, channel: Channel, count: number): Block {
   return { kind, channel, firstId, count, step: 1n }
 }
 
-/** `count` orders of a block, evenly spread over all of it. */
-export function spread(block: Block, count: number): Block {
-  return { ...block, count, step: BigInt(Math.max(1, Math.floor(block.count / count))) }
-}
-
 /** Inserts a block's orders; those of kind X are expired, all are ten minutes old. */
 export async function seed(pool: pg.Pool, block: Block): Promise<void> {
   const batch = 500_000

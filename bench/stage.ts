@@ -104,7 +104,10 @@ export async function openStage() {
   /** The last lines of a process's log that say that something went wrong. */
   function complaints(name: TargetName): string {
     const lines = readFileSync(path.join(folder, `${name}.log`), 'utf8').split('\n')
-    return lines.filter((line) => line.includes('"level":"error"')).slice(-3).join('\n')
+    return lines
+      .filter((line) => line.includes('"level":"error"'))
+      .slice(-3)
+      .join('\n')
   }
 
   return { pool, complaints, postgresPid: await postmasterPid(pool), gateway, start, warm, takeStatementCalls, close }

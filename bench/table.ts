@@ -1,6 +1,6 @@
 import Table from 'cli-table3'
 
-import { type Comparison, METRICS, type Metric, type Spread } from './compare.js'
+import { type Comparison, METRICS, type Metric } from './compare.js'
 
 /** One row for each metric of each scenario: both sides, and their ratio with its spread over the rounds. */
 export function comparisonTable(comparisons: readonly Comparison[]): string {
@@ -33,8 +33,4 @@ function loadOf({ ratePerS }: Comparison): string {
 
 export function number(value: number): string {
   return value >= 100 ? value.toFixed(0) : value >= 10 ? value.toFixed(1) : value.toFixed(2)
-}
-
-export function spreadText({ median, min, max }: Spread): string {
-  return `${number(median)} (${number(min)} to ${number(max)})`
 }

@@ -124,11 +124,3 @@ export async function proxyDatabase(url: string): Promise<{ proxy: TcpProxy; url
   )
   return { proxy, url: `postgresql://${address.username}@127.0.0.1:${proxy.port}${address.pathname}` }
 }
-
-/** A proxy before an HTTP server, and the server's URL through it. */
-export async function proxyHttp(url: string): Promise<{ proxy: TcpProxy; url: string }> {
-  const address = new URL(url)
-  const proxy = await startTcpProxy({ host: address.hostname, port: Number(address.port) })
-  address.port = String(proxy.port)
-  return { proxy, url: address.href }
-}
