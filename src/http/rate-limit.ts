@@ -1,6 +1,6 @@
 import { isIPv6 } from 'node:net'
 
-/** Addresses remembered at a time; the one unheard of longest is forgotten first. */
+/** Addresses remembered at a time; the one unheard of longest is forgotten first. About 1 MB. */
 const ADDRESSES_MAX = 10_000
 
 export type RateLimitOptions = Readonly<{
@@ -15,33 +15,30 @@ export type RateLimitOptions = Readonly<{
 export function createRateLimit({ ratePerS, burst, monotonicMs }: RateLimitOptions) {
   const buckets = new Map<string, { tokens: number; filledAtMs: number }>()
 
-  function bucketOf(address: string) {
-    const key = ownerOf(address)
-    const nowMs = monotonicMs()
-    const bucket = buckets.get(key) ?? { tokens: burst, filledAtMs: nowMs }
-    bucket.tokens = Math.min(burst, bucket.tokens + ((nowMs - bucket.filledAtMs) * ratePerS) / 1000)
-    bucket.filledAtMs = nowMs
-    buckets.delete(key)
-    buckets.set(key, bucket)
-    if (buckets.size > ADDRESSES_MAX) buckets.delete(buckets.keys().next().value ?? '')
-    return bucket
+  function tokensOf(address: string): number {
+    const bucket = buckets.get(address)
+    if (bucket === undefined) return burst
+    return Math.min(burst, bucket.tokens + ((monotonicMs() - bucket.filledAtMs) * ratePerS) / 1000)
   }
   const waitS = (tokens: number) => (tokens >= 1 ? 0 : Math.ceil((1 - tokens) / ratePerS))
 
   return {
     /** Takes one; 0 where there was one to take, else after how many seconds there will be. */
     take(address: string): number {
-      const bucket = bucketOf(address)
-      const wait = waitS(bucket.tokens)
-      if (wait === 0) bucket.tokens -= 1
+      const owner = ownerOf(address)
+      const tokens = tokensOf(owner)
+      const wait = waitS(tokens)
+      // Put at the end: a Map keeps the order of insertion, so its first one is unheard of for the longest.
+      buckets.delete(owner)
+      buckets.set(owner, { tokens: wait === 0 ? tokens - 1 : tokens, filledAtMs: monotonicMs() })
+      if (buckets.size > ADDRESSES_MAX) buckets.delete(buckets.keys().next().value ?? '')
       return wait
     },
-    /** The same without taking. */
-    waitS: (address: string): number => waitS(bucketOf(address).tokens),
+    /** The same without taking, and without being remembered for it. */
+    waitS: (address: string): number => waitS(tokensOf(ownerOf(address))),
+    size: (): number => buckets.size,
   }
 }
-
-export type RateLimit = ReturnType<typeof createRateLimit>
 
 /** Whoever has one IPv6 address has its whole /64, so that is what counts as one. */
 function ownerOf(address: string): string {
