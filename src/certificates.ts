@@ -18,9 +18,18 @@ const DAY_MS = 86_400_000
 export function certificateExpiries(config: Config, nowMs: number): readonly CertificateExpiry[] {
   return SETTINGS.flatMap((setting) => {
     const blocks = config[setting]?.match(/-----BEGIN CERTIFICATE-----[^-]+-----END CERTIFICATE-----/g) ?? []
-    const ends = blocks.map((pem) => Date.parse(new X509Certificate(pem).validTo))
+    const ends = blocks.map(endOf).filter((endMs) => endMs !== null)
     if (ends.length === 0) return []
     const notAfterMs = Math.max(...ends)
     return [{ setting, notAfter: new Date(notAfterMs), daysLeft: Math.floor((notAfterMs - nowMs) / DAY_MS) }]
   })
+}
+
+/** Null where it is no certificate: who loads it for use says so. */
+function endOf(pem: string): number | null {
+  try {
+    return Date.parse(new X509Certificate(pem).validTo)
+  } catch {
+    return null
+  }
 }

@@ -1,5 +1,6 @@
 import { setTimeout as pause } from 'node:timers/promises'
 
+import { certificateExpiries } from './certificates.js'
 import type { Config } from './config.js'
 import { nextSyncDelayS } from './domain/schedule.js'
 import { createGateways } from './gateways/registry.js'
@@ -10,6 +11,7 @@ import { createLog, type Log } from './log.js'
 import { type Loop, startLoop } from './loop.js'
 import { createMetrics } from './metrics.js'
 import { type Courier, createCourier } from './notify/courier.js'
+import { createBacklog } from './store/backlog.js'
 import { createBatches } from './store/batches.js'
 import { createDatabase, STATEMENT_WAIT_MS_MAX } from './store/client.js'
 import { type EmbeddedPostgres, startEmbedded } from './store/embedded.js'
@@ -61,8 +63,11 @@ export function leaseMsFor(gatewayTimeoutMs: number): number {
 export async function compose(config: Config, overrides: Readonly<{ log?: Log; now?: () => number }> = {}) {
   const log = overrides.log ?? createLog(config.LOG_LEVEL)
   const now = overrides.now ?? Date.now
-  const metrics = createMetrics()
+  const metrics = createMetrics(now)
   const gateways = await createGateways(config, { log, observer: metrics.gateway, now, random: Math.random })
+  for (const { setting, notAfter } of certificateExpiries(config, now())) {
+    metrics.gateway.certificateEnds(setting, notAfter.getTime())
+  }
   const embedded = config.DATABASE_URL === undefined ? await startOwnDatabase(config, log) : null
   const databaseUrl = config.DATABASE_URL ?? embedded?.url ?? ''
   if (config.MIGRATE_ON_START) await migrateOrRefuse(databaseUrl, log)
@@ -102,6 +107,8 @@ export async function compose(config: Config, overrides: Readonly<{ log?: Log; n
     syncOrder,
     now,
   }
+  const overview = createOverview(database.pool, Object.keys(gateways.byChannel))
+  const backlog = createBacklog(overview, () => performance.now())
   let isDraining = false
   let isListening = true
   const isApi = config.ROLES.includes('api')
@@ -114,6 +121,7 @@ export async function compose(config: Config, overrides: Readonly<{ log?: Log; n
       onRefused: metrics.http.refused,
       monotonicMs: () => performance.now(),
     },
+    observer: metrics.http,
     trustedProxies: config.TRUST_PROXY,
     syncPay: isApi
       ? {
@@ -125,7 +133,7 @@ export async function compose(config: Config, overrides: Readonly<{ log?: Log; n
       : null,
     health: {
       notReadyReason: async () => (isDraining ? 'draining' : await database.whyNotReady()),
-      metrics,
+      metrics: { contentType: metrics.contentType, text: async () => await metrics.text(await backlog()) },
     },
     ops:
       !isApi || config.OPS_TOKENS.length === 0
@@ -139,7 +147,7 @@ export async function compose(config: Config, overrides: Readonly<{ log?: Log; n
         ? null
         : {
             tokens: config.OPS_TOKENS,
-            overview: createOverview(database.pool, Object.keys(gateways.byChannel)),
+            overview,
             channels: Object.values(gateways.byChannel),
             records: createRecords(database.prisma),
             exceptions: createExceptions(database.prisma),

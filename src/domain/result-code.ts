@@ -5,6 +5,7 @@ export const RESULT_CODES = {
   invalid: { code: 10006, message: '验证参数错误' },
   unsigned: { code: 20000, message: '未通过签名验证' },
   outOfWindow: { code: 10008, message: '请求已过期' },
+  orderNotNamed: { code: 20000, message: '未查询到支付订单' },
   orderNotFound: { code: 20000, message: '未查询到支付订单' },
   noChannel: { code: 20000, message: '订单没有异步支付方式，不需要同步' },
   channelNotConfigured: { code: 20000, message: '支付通道未配置' },

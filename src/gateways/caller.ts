@@ -1,6 +1,7 @@
 import { BrokenCircuitError, CircuitState, circuitBreaker, handleWhenResult, SamplingBreaker } from 'cockatiel'
 import PQueue from 'p-queue'
 
+import type { Log } from '../log.js'
 import type {
   CallOptions,
   CallPriority,
@@ -8,13 +9,19 @@ import type {
   GatewayAvailability,
   GatewayUnknown,
   UnknownDuty,
+  UnknownReason,
 } from './gateway.js'
 
-/** What the outside counts of a channel's calls. `outcome` is `ok` or the unknown's reason. */
+/** What one call is for. */
+type Operation = 'query' | 'close' | 'reverse'
+
+/** What the outside counts of a channel's calls. */
 export type GatewayObserver = Readonly<{
-  call(channel: string, operation: string, outcome: string, seconds: number): void
+  call(channel: string, operation: Operation, outcome: 'ok' | UnknownReason, seconds: number): void
   breaker(channel: string, state: GatewayAvailability): void
   budgetWait(channel: string, seconds: number): void
+  /** Told at each download of certificates: when the last of them ends, in milliseconds since 1970. */
+  certificateEnds(name: string, endsAtMs: number): void
 }>
 
 export type CallerOptions = Readonly<{
@@ -23,6 +30,7 @@ export type CallerOptions = Readonly<{
   timeoutMs: number
   ratePerS: number
   concurrency: number
+  log: Log
   observer: GatewayObserver
   now: () => number
   random: () => number
@@ -39,7 +47,7 @@ export type Try<T> = Readonly<{ exchange: Exchange }> &
     | Readonly<{
         kind: 'unknown'
         duty: UnknownDuty
-        reason: string
+        reason: UnknownReason
         message: string
         again: boolean
         atOnce?: boolean
@@ -67,7 +75,7 @@ type Settled<T> = Readonly<{ called: Called<T>; isFault: boolean }>
 
 /** One channel's calls: rate and concurrency with priorities, a breaker, a deadline, and retries within it. */
 export function createCaller(options: CallerOptions) {
-  const { channel, observer, now } = options
+  const { channel, log, observer, now } = options
   // strict: the rate holds in every second, not only in whole ones; a gateway counts as it likes.
   const queue = new PQueue({
     concurrency: options.concurrency,
@@ -102,20 +110,29 @@ export function createCaller(options: CallerOptions) {
 
   /** Calls the gateway, at most `triesMax` times, within one deadline. `tryOnce` makes one request; it must not throw. */
   async function call<T>(
-    operation: string,
-    { priority }: CallOptions,
+    operation: Operation,
+    { priority, traceId }: CallOptions,
     tryOnce: (signal: AbortSignal, tryNo: number) => Promise<Try<T>>,
     triesMax = TRIES_MAX,
   ): Promise<Called<T>> {
     const startedMs = performance.now()
     const signal = AbortSignal.timeout(options.timeoutMs)
     const called = await admitted(priority, signal, startedMs, async () => await tries(signal, tryOnce, triesMax))
-    observer.call(
-      channel,
-      operation,
-      called.kind === 'done' ? 'ok' : called.reason,
-      (performance.now() - startedMs) / 1000,
-    )
+    const durationMs = performance.now() - startedMs
+    const outcome = called.kind === 'done' ? 'ok' : called.reason
+    observer.call(channel, operation, outcome, durationMs / 1000)
+    if (log.isLevelEnabled('debug')) {
+      const { exchanges } = called
+      log.debug({
+        event: 'gateway_call',
+        traceId,
+        channel,
+        operation,
+        outcome,
+        durationMs: Math.round(durationMs),
+        exchanges,
+      })
+    }
     return called
   }
 
@@ -178,7 +195,7 @@ export type Caller = ReturnType<typeof createCaller>
 
 export function unknown(
   duty: UnknownDuty,
-  reason: string,
+  reason: UnknownReason,
   message: string,
   exchanges: readonly Exchange[],
 ): GatewayUnknown {

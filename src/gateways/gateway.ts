@@ -34,12 +34,42 @@ export type Exchange = Readonly<{
  */
 export type UnknownDuty = 'retry' | 'back_off' | 'alert' | 'untrusted'
 
+/** Why nothing is known: short stable words for metrics and records, whatever a gateway may say. */
+export type UnknownReason =
+  | 'unreachable'
+  | 'connect_timeout'
+  | 'timeout'
+  | 'connection_lost'
+  | 'idle_connection_lost'
+  | 'too_large'
+  | 'bad_http'
+  | 'unreadable'
+  | 'unsigned'
+  | 'bad_signature'
+  | 'stale'
+  | 'unknown_serial'
+  | 'rotated_certificate'
+  | 'no_platform_certificate'
+  | 'other_order'
+  | 'other_merchant'
+  | 'not_accepted'
+  | 'configuration'
+  | 'unknown_code'
+  | 'unknown_state'
+  | 'not_found_unconfirmed'
+  | 'close_unconfirmed'
+  | 'recall'
+  | 'rate_limited'
+  | 'gateway_error'
+  | 'breaker_open'
+  | 'budget_exhausted'
+  | 'lease_ending'
+
 /** We do not know. Nothing may change because of it. `message` is for the caller (the gateway's own, or a plain one). */
 export type GatewayUnknown = Readonly<{
   kind: 'unknown'
   duty: UnknownDuty
-  /** A short stable word for metrics and records: `timeout`, `bad_signature`, `rate_limited`, `breaker_open` … */
-  reason: string
+  reason: UnknownReason
   message: string
   exchanges: readonly Exchange[]
 }>

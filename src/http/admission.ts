@@ -34,7 +34,7 @@ export function admitMerchants(scope: FastifyInstance, deps: AdmissionDeps): voi
     if (waitS === 0) return undefined
     onRefused(overloaded ?? 'rate')
     void reply.header('retry-after', waitS).type('application/json; charset=utf-8')
-    return reply.send(errorReply(overloaded === null ? 'tooMany' : 'overloaded', request.id))
+    return reply.send(errorReply(overloaded === null ? 'tooMany' : 'overloaded', request))
   })
 }
 

@@ -8,6 +8,7 @@ import { onClientError } from './client-errors.js'
 import { boundConnections } from './connections.js'
 import { type ConsoleDeps, registerConsole } from './console/routes.js'
 import { type HealthDeps, registerHealth } from './health.js'
+import { createObserve, type RequestObserver } from './observe-requests.js'
 import { type OpsDeps, registerOps } from './ops/routes.js'
 import { sendProblem } from './problem.js'
 import { errorReply } from './reply.js'
@@ -24,6 +25,7 @@ export type ServerDeps = Readonly<{
   /** The operators' page; null with /ops. */
   consolePage: ConsoleDeps | null
   admission: AdmissionDeps
+  observer: RequestObserver
   /** Proxies whose X-Forwarded-For is believed: addresses, networks, or proxy-addr's names for them. */
   trustedProxies: readonly string[]
 }>
@@ -33,6 +35,7 @@ const MERCHANT_PATH = /^\/+unipay(?:[/?#]|$)/
 
 /** The HTTP server, not listening yet. Every body, header and wait has its limit here. */
 export function buildServer(deps: ServerDeps) {
+  const observe = createObserve(deps.observer)
   const app = Fastify({
     loggerInstance: deps.log,
     genReqId: newTraceId,
@@ -50,10 +53,17 @@ export function buildServer(deps: ServerDeps) {
     routerOptions: { ignoreDuplicateSlashes: true, maxParamLength: 200 },
     frameworkErrors: (error, request, reply) => {
       void onError(error, request, reply)
+      // Such a request never gets to the hooks.
+      observe(request, reply)
     },
   })
   boundConnections(app.server)
+  app.decorateRequest('result', null)
   app.addHook('onRequest', setSecurityHeaders)
+  app.addHook('onResponse', (request, reply, done) => {
+    observe(request, reply)
+    done()
+  })
   app.setValidatorCompiler(validatorCompiler)
   app.setSerializerCompiler(serializerCompiler)
   app.setErrorHandler(onError)
@@ -90,7 +100,7 @@ export function buildServer(deps: ServerDeps) {
 }
 
 function onNotFound(request: FastifyRequest, reply: FastifyReply): FastifyReply {
-  if (MERCHANT_PATH.test(request.url)) return sendEnvelope(reply, errorReply('noSuchRoute', request.id))
+  if (MERCHANT_PATH.test(request.url)) return sendEnvelope(reply, errorReply('noSuchRoute', request))
   return sendProblem(reply, 404, 'Not Found', `${request.method} ${request.url.slice(0, 200)} is not served here`)
 }
 
@@ -100,11 +110,11 @@ function onError(error: FastifyError, request: FastifyRequest, reply: FastifyRep
   const isMerchant = MERCHANT_PATH.test(request.url)
   if (status >= 500) request.log.error({ event: 'request_failed', method: request.method, err: error })
   if (isMerchant) {
-    if (status >= 500) return sendEnvelope(reply, errorReply('unexpected', request.id))
+    if (status >= 500) return sendEnvelope(reply, errorReply('unexpected', request))
     if (error.code === 'FST_ERR_BAD_URL' || error.code === 'FST_ERR_MAX_PARAM_LENGTH') {
-      return sendEnvelope(reply, errorReply('noSuchRoute', request.id))
+      return sendEnvelope(reply, errorReply('noSuchRoute', request))
     }
-    return sendEnvelope(reply, errorReply('unreadable', request.id, UNREADABLE[error.code] ?? '请求无法读取'))
+    return sendEnvelope(reply, errorReply('unreadable', request, UNREADABLE[error.code] ?? '请求无法读取'))
   }
   if (status >= 500)
     return sendProblem(reply, 500, 'Internal Server Error', 'The log has the reason under this traceId.')

@@ -1,4 +1,4 @@
-import type { FastifyInstance } from 'fastify'
+import type { FastifyInstance, FastifyRequest } from 'fastify'
 
 import { orderIdFrom } from '../domain/order.js'
 import type { OrderKey } from '../store/orders.js'
@@ -30,24 +30,23 @@ export function registerSyncPay(app: FastifyInstance, deps: SyncPayDeps): void {
   )
   app.post('/syncPay', { bodyLimit: BODY_BYTES_MAX }, async (request, reply) => {
     void reply.type('application/json; charset=utf-8')
-    const traceId = request.id
     const read = readBody(Buffer.isBuffer(request.body) ? request.body : Buffer.alloc(0))
-    if (read.kind !== 'read') return errorReply(read.kind, traceId, read.detail)
+    if (read.kind !== 'read') return errorReply(read.kind, request, read.detail)
     const { body } = read
-    if (!isVerified(body, deps.signing)) return errorReply('unsigned', traceId)
-    if (!isInWindow(body, deps)) return errorReply('outOfWindow', traceId)
+    if (!isVerified(body, deps.signing)) return errorReply('unsigned', request)
+    if (!isInWindow(body, deps)) return errorReply('outOfWindow', request)
     const key = keyOf(body)
-    if (key === undefined) return errorReply('orderNotFound', traceId)
+    if (key === undefined) return errorReply('orderNotNamed', request)
     const outcome = await deps.syncOrder({
       key,
-      traceId,
+      traceId: request.id,
       traceparent: traceparentOf(request.headers['traceparent']),
       source: 'merchant',
       actor: null,
       clientIp: body.clientIp,
       dryRun: false,
     })
-    return replyTo(outcome, deps.signing, traceId)
+    return replyTo(outcome, deps.signing, request)
   })
 }
 
@@ -65,24 +64,24 @@ function isInWindow({ reqTime }: SyncPayBody, { reqTimeWindowS, now }: SyncPayDe
   return Math.abs(Math.floor(now() / 1000) - Number(reqTime)) <= reqTimeWindowS
 }
 
-function replyTo(outcome: SyncOutcome, signing: MerchantSigning, traceId: string): string {
+function replyTo(outcome: SyncOutcome, signing: MerchantSigning, request: FastifyRequest): string {
   switch (outcome.kind) {
     case 'synced':
-      return successReply(outcome, signing, traceId)
+      return successReply(outcome, signing, request)
     case 'busy':
-      return errorReply('busy', traceId)
+      return errorReply('busy', request)
     case 'not_found':
-      return errorReply('orderNotFound', traceId)
+      return errorReply('orderNotFound', request)
     case 'no_channel':
-      return errorReply('noChannel', traceId)
+      return errorReply('noChannel', request)
     case 'channel_not_configured':
-      return errorReply('channelNotConfigured', traceId, outcome.order.channel ?? '')
+      return errorReply('channelNotConfigured', request, outcome.order.channel ?? '')
     case 'mismatch': {
       const { field, expected, actual } = outcome.mismatch
       const name = outcome.mismatch.kind === 'amount_mismatch' ? 'amountMismatch' : 'identityMismatch'
-      return errorReply(name, traceId, `${field} 订单为 ${expected}，网关为 ${actual}`)
+      return errorReply(name, request, `${field} 订单为 ${expected}，网关为 ${actual}`)
     }
     case 'gateway_unknown':
-      return gatewayUnknownReply(outcome.message, traceId)
+      return gatewayUnknownReply(outcome.message, request)
   }
 }

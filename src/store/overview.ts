@@ -17,6 +17,14 @@ export type Lag = Readonly<{
   noticeS: number | null
 }>
 
+/** Notices that are not delivered, and what running batches have yet to do. */
+export type OpenWork = Readonly<{
+  noticesPending: number
+  noticesDead: number
+  batchesRunning: number
+  batchItemsLeft: number
+}>
+
 /** One minute of one channel, from the sync records. Durations are of whole syncs, in milliseconds. */
 export type Minute = Readonly<{
   minute: Date
@@ -74,6 +82,17 @@ WITH RECURSIVE heads AS (
 )
 SELECT extract(epoch FROM now() - min(next_attempt_at))::float8 AS lag_s FROM heads WHERE next_attempt_at <= now()`
 
+// Each count reads an index of its own, as large as what it counts.
+const OPEN_WORK = `
+SELECT (SELECT count(*)::int FROM notices WHERE state = 'pending') AS pending,
+  (SELECT count(*)::int FROM notices WHERE state = 'dead') AS dead, running, left_over
+FROM (
+  SELECT count(*)::int AS running, coalesce(sum(open.items), 0)::int AS left_over
+  FROM batches LEFT JOIN LATERAL (
+    SELECT count(*) AS items FROM batch_items WHERE batch_id = batches.id AND result IS NULL
+  ) AS open ON true WHERE state = 'running'
+) AS batches_running`
+
 const MINUTES = `
 SELECT date_trunc('minute', s.created_at) AS minute, o.channel, count(*)::int AS syncs, count(s.repair_no)::int AS repairs,
   (count(*) FILTER (WHERE s.outcome IN ('unknown', 'failed')))::int AS failures,
@@ -94,7 +113,7 @@ WITH found AS (
 SELECT id::text, business_no, title, channel, amount_fen::text, currency, status, created_at
 FROM orders JOIN found USING (id) ORDER BY created_at DESC LIMIT ${FOUND_MAX}`
 
-/** What the operators' page counts. Every query reads an index whose size is the work that is open, not all orders. */
+/** What operators count, on their page and in metrics. Every query reads an index whose size is the work that is open, not all orders. */
 export function createOverview(pool: pg.Pool, channels: readonly string[]) {
   async function unsettled(): Promise<readonly Unsettled[]> {
     type Row = { channel: string | null; age: AgeSpan; orders: number; amount_fen: string }
@@ -116,6 +135,13 @@ export function createOverview(pool: pg.Pool, channels: readonly string[]) {
       channels: orders.rows.map(({ channel, lag_s: lagS }) => ({ channel, lagS })),
       noticeS: notices.rows[0]?.lag_s ?? null,
     }
+  }
+
+  async function openWork(): Promise<OpenWork> {
+    type Row = { pending: number; dead: number; running: number; left_over: number }
+    const { rows } = await pool.query<Row>(OPEN_WORK)
+    const { pending = 0, dead = 0, running = 0, left_over: left = 0 } = rows[0] ?? {}
+    return { noticesPending: pending, noticesDead: dead, batchesRunning: running, batchItemsLeft: left }
   }
 
   async function minutes(since: Date): Promise<readonly Minute[]> {
@@ -152,7 +178,7 @@ export function createOverview(pool: pg.Pool, channels: readonly string[]) {
     }))
   }
 
-  return { unsettled, openFindings, lag, minutes, find }
+  return { unsettled, openFindings, lag, openWork, minutes, find }
 }
 
 export type Overview = ReturnType<typeof createOverview>

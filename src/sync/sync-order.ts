@@ -19,7 +19,10 @@ export type SyncOutcome =
   | Readonly<{ kind: 'not_found' }>
 
 export type SyncObserver = Readonly<{
-  synced(source: SyncSource, channel: string, outcome: SyncOutcome['kind'], seconds: number): void
+  /** `failed`: it threw. */
+  synced(source: SyncSource, channel: string, outcome: SyncOutcome['kind'] | 'failed', seconds: number): void
+  /** `held`: another sync of the order was under way. `lost`: this one took so long that another took over. */
+  leaseConflict(kind: 'held' | 'lost'): void
   repaired(way: string, amountFen: bigint, timeToTruthS: number): void
   exceptionOpened(kind: string): void
 }>
@@ -59,14 +62,26 @@ export function createSyncOrder(deps: SyncDeps) {
 
   async function syncOrder(request: SyncRequest): Promise<SyncOutcome> {
     const startedMs = deps.monotonicMs()
-    const leased = await deps.orders.acquireLease(request.key)
-    if (leased.kind === 'not_found') return report(request, null, { kind: 'not_found' }, startedMs)
-    if (leased.kind === 'busy') return report(request, leased.order, { kind: 'busy' }, startedMs)
-    if (leased.kind === 'not_askable') {
-      const kind = leased.order.channel === null ? 'no_channel' : 'channel_not_configured'
-      return report(request, leased.order, { kind, order: leased.order }, startedMs)
+    let order: Order | null = null
+    try {
+      const leased = await deps.orders.acquireLease(request.key)
+      if (leased.kind === 'not_found') return report(request, null, { kind: 'not_found' }, startedMs)
+      order = leased.kind === 'acquired' ? leased.lease.order : leased.order
+      if (leased.kind === 'acquired') return await syncLeased(request, leased.lease, startedMs)
+      if (leased.kind === 'not_askable') {
+        const kind = order.channel === null ? 'no_channel' : 'channel_not_configured'
+        return report(request, order, { kind, order }, startedMs)
+      }
+      deps.observer.leaseConflict('held')
+      return report(request, order, { kind: 'busy' }, startedMs)
+    } catch (error) {
+      // Whoever asked logs it, under the same trace id.
+      deps.observer.synced(request.source, channelLabel(order), 'failed', (deps.monotonicMs() - startedMs) / 1000)
+      throw error
     }
-    const { lease } = leased
+  }
+
+  async function syncLeased(request: SyncRequest, lease: Lease, startedMs: number): Promise<SyncOutcome> {
     try {
       const finding = await investigate(request, lease, startedMs)
       const outcome = request.dryRun ? await discard(lease, finding) : await commit(request, lease, finding, startedMs)
@@ -106,7 +121,10 @@ export function createSyncOrder(deps: SyncDeps) {
     const intended = commitOf(request, lease, finding, deps.monotonicMs() - startedMs, deps.random())
     const committed = await deps.orders.commitSync(intended)
     // Somebody took over after our lease ran out. Nothing of ours was written; theirs counts.
-    if (committed.kind === 'lease_lost') return { kind: 'busy' }
+    if (committed.kind === 'lease_lost') {
+      deps.observer.leaseConflict('lost')
+      return { kind: 'busy' }
+    }
     if (intended.repair !== null) {
       deps.observer.repaired(intended.repair.way, lease.order.amountFen, lease.ageS)
     }
@@ -140,13 +158,11 @@ export function createSyncOrder(deps: SyncDeps) {
   /** One line and one count for each sync, whatever came of it. */
   function report(request: SyncRequest, order: Order | null, outcome: SyncOutcome, startedMs: number): SyncOutcome {
     const durationMs = deps.monotonicMs() - startedMs
-    const channel = (CHANNELS as readonly (string | null)[]).includes(order?.channel ?? null)
-      ? String(order?.channel)
-      : 'other'
-    deps.observer.synced(request.source, channel, outcome.kind, durationMs / 1000)
+    deps.observer.synced(request.source, channelLabel(order), outcome.kind, durationMs / 1000)
     deps.log.info({
       event: 'sync',
       traceId: request.traceId,
+      traceparent: request.traceparent ?? undefined,
       source: request.source,
       actor: request.actor ?? undefined,
       dryRun: request.dryRun || undefined,
@@ -171,6 +187,13 @@ export function createSyncOrder(deps: SyncDeps) {
 }
 
 export type SyncOrder = ReturnType<typeof createSyncOrder>
+
+/** Orders may name any channel; metrics know ours, `other`, and `none` where there is no order or it has none. */
+function channelLabel(order: Order | null): string {
+  const channel = order?.channel ?? null
+  if (channel === null) return 'none'
+  return CHANNELS.find((known) => known === channel) ?? 'other'
+}
 
 function outcomeOf(order: Order, finding: Finding, repairNo: string | null): SyncOutcome {
   switch (finding.kind) {

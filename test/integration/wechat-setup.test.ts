@@ -38,7 +38,12 @@ function build(settings: Readonly<Record<string, string>>, now: () => number = D
     loadConfig({ SIGN_REQUIRED: 'false', GATEWAY_TIMEOUT_MS: '2000', ...settings }),
     {
       log: createLog('info', { write: (line) => void lines.push(JSON.parse(line) as Record<string, unknown>) }),
-      observer: { call: () => undefined, breaker: () => undefined, budgetWait: () => undefined },
+      observer: {
+        call: () => undefined,
+        breaker: () => undefined,
+        budgetWait: () => undefined,
+        certificateEnds: () => undefined,
+      },
       now,
       random: () => 0,
     },

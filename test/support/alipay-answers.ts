@@ -84,7 +84,12 @@ export async function startAnswering(
     loadConfig({ SIGN_REQUIRED: 'false', GATEWAY_TIMEOUT_MS: '3000', ...merchantSettings }),
     {
       log: createLog('info', { write: (line) => void lines.push(JSON.parse(line) as Record<string, unknown>) }),
-      observer: { call: () => undefined, breaker: () => undefined, budgetWait: () => undefined },
+      observer: {
+        call: () => undefined,
+        breaker: () => undefined,
+        budgetWait: () => undefined,
+        certificateEnds: () => undefined,
+      },
       now: Date.now,
       random: () => 0,
     },

@@ -19,6 +19,7 @@ export async function startAlipay(options: AlipayUnderTestOptions = {}) {
     call: (_channel, operation, outcome) => void calls.push({ operation, outcome }),
     breaker: () => undefined,
     budgetWait: () => undefined,
+    certificateEnds: () => undefined,
   }
   const settings = loadConfig({
     SIGN_REQUIRED: 'false',

@@ -5,6 +5,7 @@ import type { Pool } from 'pg'
 import { compose, type Service } from '../../src/compose.js'
 import { loadConfig } from '../../src/config.js'
 import { type SignField, signatureOf, signText } from '../../src/domain/sign.js'
+import { createLog } from '../../src/log.js'
 import { type AlipaySandbox, createAlipaySandbox } from '../../src/sandbox/alipay.js'
 import { createWechatSandbox, type WechatSandbox } from '../../src/sandbox/wechat.js'
 import { createDatabase, type TestDatabase } from './database.js'
@@ -85,6 +86,8 @@ export type ServiceOptions = Readonly<{
   /** Shared with other services, listening already, and not closed by `stop`. */
   sandboxes?: Sandboxes
   now?: () => number
+  /** Takes the log, line by line, at `environment`'s LOG_LEVEL. */
+  onLogLine?: (line: string) => void
 }>
 
 /**
@@ -94,22 +97,24 @@ export type ServiceOptions = Readonly<{
 export async function startService(options: ServiceOptions = {}) {
   const database = options.database ?? (await createDatabase())
   const { wechat, alipay } = options.sandboxes ?? (await startSandboxes())
-  const service: Service = await compose(
-    loadConfig({
-      HOST: '127.0.0.1',
-      PORT: '0',
-      DATABASE_URL: database.url,
-      DATABASE_POOL_MAX: '10',
-      SIGN_SECRETS: SECRET,
-      OPS_TOKENS: `tester:${OPS_TOKEN}`,
-      LOG_LEVEL: process.env['TEST_LOG_LEVEL'] ?? 'silent',
-      ROLES: 'api',
-      ...wechat.merchantSettings(),
-      ...alipay.merchantSettings(),
-      ...options.environment,
-    }),
-    options.now === undefined ? {} : { now: options.now },
-  )
+  const config = loadConfig({
+    HOST: '127.0.0.1',
+    PORT: '0',
+    DATABASE_URL: database.url,
+    DATABASE_POOL_MAX: '10',
+    SIGN_SECRETS: SECRET,
+    OPS_TOKENS: `tester:${OPS_TOKEN}`,
+    LOG_LEVEL: process.env['TEST_LOG_LEVEL'] ?? 'silent',
+    ROLES: 'api',
+    ...wechat.merchantSettings(),
+    ...alipay.merchantSettings(),
+    ...options.environment,
+  })
+  const { now, onLogLine } = options
+  const service: Service = await compose(config, {
+    ...(now === undefined ? {} : { now }),
+    ...(onLogLine === undefined ? {} : { log: createLog(config.LOG_LEVEL, { write: onLogLine }) }),
+  })
   const url = await service.start()
   const pool: Pool = database.pool()
 

@@ -25,6 +25,7 @@ export async function startWechat(options: WechatUnderTestOptions = {}) {
     call: (_channel, operation, outcome) => void calls.push({ operation, outcome }),
     breaker: (_channel, state) => void breakerStates.push(state),
     budgetWait: () => undefined,
+    certificateEnds: () => undefined,
   }
   const settings = loadConfig({
     SIGN_REQUIRED: 'false',

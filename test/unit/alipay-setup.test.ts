@@ -65,7 +65,12 @@ function start(settings: Readonly<Record<string, string | undefined>>): string |
   const log = createLog('warn', {
     write: (line) => void warnings.push((JSON.parse(line) as { setting: string }).setting),
   })
-  const observer = { call: () => undefined, breaker: () => undefined, budgetWait: () => undefined }
+  const observer = {
+    call: () => undefined,
+    breaker: () => undefined,
+    budgetWait: () => undefined,
+    certificateEnds: () => undefined,
+  }
   try {
     const config = loadConfig({ SIGN_REQUIRED: 'false', ...settings })
     createAlipay(config, { log, observer, now: () => NOW_MS, random: Math.random }).close()

@@ -2,6 +2,7 @@ import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
 
 import { createCaller, type Try } from '../../src/gateways/caller.js'
 import type { CallPriority, Exchange } from '../../src/gateways/gateway.js'
+import { createLog } from '../../src/log.js'
 
 const EXCHANGE: Exchange = { method: 'GET', host: 'h', path: '/', status: 200, durationMs: 1, body: '' }
 const DONE: Try<string> = { kind: 'done', value: 'answer', exchange: EXCHANGE }
@@ -28,10 +29,12 @@ function callerWith(
     timeoutMs: options.timeoutMs ?? 2_000,
     ratePerS: options.ratePerS ?? 1_000,
     concurrency: options.concurrency ?? 10,
+    log: createLog('silent'),
     observer: {
       call: (_channel, operation, outcome) => void outcomes.push(`${operation} ${outcome}`),
       breaker: (_channel, state) => void states.push(state),
       budgetWait: (_channel, seconds) => void waits.push(seconds),
+      certificateEnds: () => undefined,
     },
     now: Date.now,
     random: () => options.random ?? 0,

@@ -125,6 +125,7 @@ describe('result codes', () => {
       invalid: '10006 验证参数错误',
       unsigned: '20000 未通过签名验证',
       outOfWindow: '10008 请求已过期',
+      orderNotNamed: '20000 未查询到支付订单',
       orderNotFound: '20000 未查询到支付订单',
       noChannel: '20000 订单没有异步支付方式，不需要同步',
       channelNotConfigured: '20000 支付通道未配置',

@@ -45,6 +45,7 @@ export function createAlipay(
     timeoutMs: settings.GATEWAY_TIMEOUT_MS,
     ratePerS: settings.GATEWAY_RATE_PER_S,
     concurrency: settings.GATEWAY_CONCURRENCY,
+    log: deps.log,
     observer: deps.observer,
     now: deps.now,
     random: deps.random,

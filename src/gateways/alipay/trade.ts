@@ -2,7 +2,7 @@ import { z } from 'zod'
 
 import { fenFromYuan } from '../../domain/money.js'
 import type { Trade, TradeState } from '../../domain/trade.js'
-import type { UnknownDuty } from '../gateway.js'
+import type { UnknownDuty, UnknownReason } from '../gateway.js'
 
 /** Alipay, alipay.trade.query: trade_status. Whatever is not in here is unknown. TRADE_CLOSED is split by `stateOf`. */
 const STATE_OF: Readonly<Record<string, TradeState>> = {
@@ -13,7 +13,7 @@ const STATE_OF: Readonly<Record<string, TradeState>> = {
   TRADE_CLOSED: 'closed',
 }
 
-type Row = Readonly<{ duty: UnknownDuty; reason: string; again: boolean; isFault: boolean }>
+type Row = Readonly<{ duty: UnknownDuty; reason: UnknownReason; again: boolean; isFault: boolean }>
 
 const SLOW_DOWN: Row = { duty: 'back_off', reason: 'rate_limited', again: false, isFault: false }
 const CONFIGURATION: Row = { duty: 'alert', reason: 'configuration', again: false, isFault: false }

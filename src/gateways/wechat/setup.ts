@@ -17,7 +17,7 @@ import {
 } from '../keys.js'
 import { createDownload, createPlatformCertificates, type PlatformCertificates } from './certificates.js'
 import type { MerchantKey } from './codec.js'
-import { createHosts, createSignedExchange } from './exchange.js'
+import { createHosts, createSignedExchange, type SignedExchange } from './exchange.js'
 import { createWechatGateway, type PlatformKeys } from './index.js'
 import { createReversal, type Reversal } from './reversal.js'
 import { createWechatV2Gateway } from './v2.js'
@@ -67,6 +67,7 @@ export function createWechat(
     timeoutMs: settings.GATEWAY_TIMEOUT_MS,
     ratePerS: settings.GATEWAY_RATE_PER_S,
     concurrency: settings.GATEWAY_CONCURRENCY,
+    log: deps.log,
     observer: deps.observer,
     now: deps.now,
     random: deps.random,
@@ -129,7 +130,15 @@ function platformKeysOf(parts: Parts, merchantKey: MerchantKey): PlatformKeys {
 function certificatesOf({ settings, deps, http }: Parts, merchantKey: MerchantKey): PlatformCertificates | null {
   if (settings.WECHAT_API_V3_KEY === undefined) return null
   const { baseUrls } = merchantOf(settings)
-  const exchange = createSignedExchange({ http, hosts: createHosts(baseUrls, deps.now), merchantKey, now: deps.now })
+  const send = createSignedExchange({ http, hosts: createHosts(baseUrls, deps.now), merchantKey, now: deps.now })
+  const exchange: SignedExchange = async (...request) => {
+    const outcome = await send(...request)
+    if (deps.log.isLevelEnabled('debug')) {
+      const exchanges = [outcome.exchange]
+      deps.log.debug({ event: 'gateway_call', channel: 'wechat_pay', operation: 'certificates', exchanges })
+    }
+    return outcome
+  }
   const download = createDownload({
     exchange,
     apiV3Key: loadApiV3Key('WECHAT_API_V3_KEY', settings.WECHAT_API_V3_KEY),
@@ -144,7 +153,11 @@ function certificatesOf({ settings, deps, http }: Parts, merchantKey: MerchantKe
       const event = certificates === null ? 'platform_certificates_failed' : 'platform_certificates'
       const serials = certificates?.map(({ serial }) => serial)
       if (certificates === null) deps.log.error({ event, channel: 'wechat_pay' })
-      else deps.log.info({ event, channel: 'wechat_pay', serials })
+      else {
+        deps.log.info({ event, channel: 'wechat_pay', serials })
+        const endsAtMs = Math.max(...certificates.map(({ validToMs }) => validToMs))
+        deps.observer.certificateEnds('wechat_platform', endsAtMs)
+      }
       return certificates
     },
   })

@@ -2,7 +2,7 @@ import { z } from 'zod'
 
 import { fenFrom } from '../../domain/money.js'
 import type { Trade, TradeState } from '../../domain/trade.js'
-import type { UnknownDuty } from '../gateway.js'
+import type { UnknownDuty, UnknownReason } from '../gateway.js'
 import type { V2Fields } from './v2-codec.js'
 
 /** WeChat Pay, query order: trade_state. Whatever is not in here is unknown. */
@@ -18,7 +18,7 @@ const STATE_OF: Readonly<Record<string, TradeState>> = {
   PAYERROR: 'paying',
 }
 
-type Row = Readonly<{ duty: UnknownDuty; reason: string; again: boolean; isFault: boolean }>
+type Row = Readonly<{ duty: UnknownDuty; reason: UnknownReason; again: boolean; isFault: boolean }>
 
 const CONFIGURATION: Row = { duty: 'alert', reason: 'configuration', again: false, isFault: false }
 const TROUBLE: Row = { duty: 'retry', reason: 'gateway_error', again: true, isFault: true }
