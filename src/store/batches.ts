@@ -166,12 +166,21 @@ export function createBatches(pool: pg.Pool, options: Readonly<{ channels: reado
       id,
       rows[0]?.total ?? 0,
     ])
-    return batchOf(made.rows)
+    return onlyOf(made.rows)
+  }
+
+  /** One page, newest first: batches below `beforeId`, at most `limit`. Their results are `find`'s to tell. */
+  async function list(beforeId: bigint | null, limit: number): Promise<readonly Batch[]> {
+    const { rows } = await pool.query<BatchRow>(
+      `SELECT ${BATCH_COLUMNS} FROM batches WHERE $1::bigint IS NULL OR id < $1 ORDER BY id DESC LIMIT $2`,
+      [beforeId?.toString() ?? null, limit],
+    )
+    return rows.map(batchOf)
   }
 
   async function find(id: bigint): Promise<BatchProgress | null> {
     const { rows } = await pool.query<BatchRow>(`SELECT ${BATCH_COLUMNS} FROM batches WHERE id = $1`, [id.toString()])
-    return rows.length === 0 ? null : await progressOf(batchOf(rows))
+    return rows.length === 0 ? null : await progressOf(onlyOf(rows))
   }
 
   async function progressOf(batch: Batch): Promise<BatchProgress> {
@@ -190,7 +199,7 @@ export function createBatches(pool: pg.Pool, options: Readonly<{ channels: reado
       `UPDATE batches SET state = 'cancelled', cancelled_by = $2 WHERE id = $1 AND state = 'running' RETURNING ${BATCH_COLUMNS}`,
       [id.toString(), cancelledBy],
     )
-    return rows.length === 0 ? null : await progressOf(batchOf(rows))
+    return rows.length === 0 ? null : await progressOf(onlyOf(rows))
   }
 
   /**
@@ -209,7 +218,7 @@ export function createBatches(pool: pg.Pool, options: Readonly<{ channels: reado
        RETURNING ${BATCH_COLUMNS}`,
       [id.toString()],
     )
-    return rows.length === 0 ? null : await progressOf(batchOf(rows))
+    return rows.length === 0 ? null : await progressOf(onlyOf(rows))
   }
 
   /** Takes a batch that nobody runs. What an earlier runner left under way is due at once. */
@@ -217,7 +226,7 @@ export function createBatches(pool: pg.Pool, options: Readonly<{ channels: reado
     const token = randomUUID()
     const { rows } = await pool.query<BatchRow>({ ...CLAIM, values: [token] })
     if (rows.length === 0) return null
-    const batch = batchOf(rows)
+    const batch = onlyOf(rows)
     await pool.query(
       `WITH whole AS (
          UPDATE batches SET total = (SELECT count(*) FROM batch_items WHERE batch_id = $1) WHERE id = $1 AND claim_token = $2
@@ -291,14 +300,18 @@ export function createBatches(pool: pg.Pool, options: Readonly<{ channels: reado
     return rows[0] ?? null
   }
 
-  return { create, find, cancel, resume, claim, renew, take, finishIfDone, release, findCommitted }
+  return { create, list, find, cancel, resume, claim, renew, take, finishIfDone, release, findCommitted }
 }
 
 export type Batches = ReturnType<typeof createBatches>
 
-function batchOf(rows: readonly BatchRow[]): Batch {
+function onlyOf(rows: readonly BatchRow[]): Batch {
   const row = rows[0]
   if (row === undefined) throw new Error('a batch that was just written is not there')
+  return batchOf(row)
+}
+
+function batchOf(row: BatchRow): Batch {
   return {
     id: BigInt(row.id),
     state: row.state,

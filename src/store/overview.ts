@@ -186,18 +186,6 @@ export type Overview = ReturnType<typeof createOverview>
 /** Orders that a batch covers or would cover, and their money. */
 export type Covered = Readonly<{ orders: number; fen: bigint }>
 
-export type BatchLine = Readonly<{
-  id: bigint
-  state: string
-  actor: string
-  dryRun: boolean
-  total: number
-  createdAt: Date
-}>
-
-const NEWEST_BATCHES = `
-SELECT id::text, state, actor, dry_run, total, created_at FROM batches ORDER BY id DESC LIMIT 20`
-
 // The same choice as a batch makes when it is created; orders that come or change in between make the difference.
 const MATCHING = `
 SELECT count(*)::int AS orders, coalesce(sum(amount_fen), 0)::text AS fen FROM (
@@ -218,16 +206,6 @@ export function createBatchSelection(pool: pg.Pool, channels: readonly string[])
     return { orders: rows[0]?.orders ?? 0, fen: BigInt(rows[0]?.fen ?? '0') }
   }
   return {
-    async newest(): Promise<readonly BatchLine[]> {
-      type Row = { id: string; state: string; actor: string; dry_run: boolean; total: number; created_at: Date }
-      const { rows } = await pool.query<Row>(NEWEST_BATCHES)
-      return rows.map(({ id, dry_run: dryRun, created_at: createdAt, ...row }) => ({
-        ...row,
-        id: BigInt(id),
-        dryRun,
-        createdAt,
-      }))
-    },
     matching: async (filter: BatchFilter) =>
       await covered(MATCHING, [
         channels,

@@ -22,6 +22,7 @@ export type BatchPageDeps = Readonly<{
 /** As /ops has it: more would make the one statement that chooses the orders long. */
 const ORDERS_MAX = 100_000
 const ORDERS_DEFAULT = 500
+const BATCHES_SHOWN_MAX = 20
 
 /** Between two looks at a batch that is watched. Milliseconds. */
 const LOOK_MS = 500
@@ -34,7 +35,7 @@ type Asked = Readonly<{ filter: BatchFilter; ratePerS: number; dryRun: boolean }
 /** An operator's runs over many orders: start, watch, pause, resume. */
 export function registerBatchPages(scope: FastifyInstance, render: Render, deps: BatchPageDeps): void {
   scope.get('/batches', async (request, reply) => {
-    const rows = await deps.selection.newest()
+    const rows = await deps.batches.list(null, BATCHES_SHOWN_MAX)
     const ratePerS = Math.max(1, Math.floor(deps.batchRatePerSMax / 2))
     const form = { channels: CHANNELS, statuses: ORDER_STATUSES, limit: ORDERS_DEFAULT, limitMax: ORDERS_MAX, ratePerS }
     return await render.page(request, reply, 'batches', { rows, ...form, ratePerSMax: deps.batchRatePerSMax })

@@ -3,9 +3,9 @@ import type { ZodTypeProvider } from 'fastify-type-provider-zod'
 import { z } from 'zod'
 
 import { CHANNELS, ORDER_STATUSES } from '../../domain/order.js'
-import { BATCH_RESULTS, type Batches, type BatchProgress } from '../../store/batches.js'
+import { BATCH_RESULTS, type Batch, type Batches, type BatchProgress } from '../../store/batches.js'
 import { sendProblem } from '../problem.js'
-import { idParams } from './page.js'
+import { idParams, pageOf, pageQuery, pageSchema } from './page.js'
 import { problems } from './problems.js'
 
 export type BatchRouteDeps = Readonly<{
@@ -29,7 +29,7 @@ export const newBatchSchema = z.object({
 })
 
 const resultSchema = z.object({ count: z.int(), fen: z.int() })
-export const batchSchema = z.object({
+const batchLineSchema = z.object({
   id: z.string(),
   state: z.enum(['running', 'cancelled', 'done']),
   actor: z.string(),
@@ -38,14 +38,16 @@ export const batchSchema = z.object({
   ratePerS: z.int(),
   filter: z.record(z.string(), z.unknown()),
   total: z.int(),
-  done: z.int(),
-  results: z.partialRecord(z.enum(BATCH_RESULTS), resultSchema).describe('orders and their money in fen, by result'),
   createTime: z.string(),
   finishTime: z.string().nullable(),
   cancelledBy: z.string().nullable(),
 })
+export const batchSchema = batchLineSchema.extend({
+  done: z.int(),
+  results: z.partialRecord(z.enum(BATCH_RESULTS), resultSchema).describe('orders and their money in fen, by result'),
+})
 
-export function batchView({ batch, results, done }: BatchProgress): z.output<typeof batchSchema> {
+export function batchLineView(batch: Batch): z.output<typeof batchLineSchema> {
   return {
     id: batch.id.toString(),
     state: batch.state,
@@ -55,13 +57,19 @@ export function batchView({ batch, results, done }: BatchProgress): z.output<typ
     ratePerS: batch.ratePerS,
     filter: { ...batch.filter },
     total: batch.total,
+    createTime: batch.createdAt.toISOString(),
+    finishTime: batch.finishedAt?.toISOString() ?? null,
+    cancelledBy: batch.cancelledBy,
+  }
+}
+
+export function batchView({ batch, results, done }: BatchProgress): z.output<typeof batchSchema> {
+  return {
+    ...batchLineView(batch),
     done,
     results: Object.fromEntries(
       Object.entries(results).map(([result, { count, fen }]) => [result, { count, fen: Number(fen) }]),
     ),
-    createTime: batch.createdAt.toISOString(),
-    finishTime: batch.finishedAt?.toISOString() ?? null,
-    cancelledBy: batch.cancelledBy,
   }
 }
 
@@ -112,6 +120,23 @@ export function registerBatchRoutes(scope: FastifyInstance, deps: BatchRouteDeps
         total: batch.total,
       })
       return await reply.code(202).send(batchView({ batch, results: {}, done: 0 }))
+    },
+  )
+
+  app.get(
+    '/batches',
+    {
+      schema: {
+        tags,
+        summary: 'What was run over many orders, newest first; how far each is, by its id',
+        querystring: z.object(pageQuery),
+        response: { 200: pageSchema(batchLineSchema), ...problems() },
+      },
+    },
+    async (request, _reply) => {
+      const { cursor, limit } = request.query
+      const rows = await deps.batches.list(cursor === undefined ? null : BigInt(cursor), limit + 1)
+      return pageOf(rows, limit, batchLineView)
     },
   )
 

@@ -3,7 +3,7 @@ import { z } from 'zod'
 import { ORDER_ID_MAX } from '../../domain/order.js'
 
 /** A page holds at most this many; a reader of more follows `nextCursor`. */
-const PAGE_MAX = 200
+export const PAGE_MAX = 200
 
 /** An id that PostgreSQL's BIGINT holds, as a string. */
 export const rowIdSchema = z
