@@ -1,14 +1,14 @@
 import pg from 'pg'
 
-import { certificateExpiries } from '../certificates.js'
+import { type CertificateExpiry, certificateExpiries } from '../certificates.js'
 import { type Config, ConfigError, loadConfig } from '../config.js'
-import type { Gateway } from '../gateways/gateway.js'
+import type { Gateway, UnknownDuty } from '../gateways/gateway.js'
 import { createGateways } from '../gateways/registry.js'
 import { createLog } from '../log.js'
 import { createMetrics } from '../metrics.js'
-import { migrate, migrationStatus } from '../store/migrate.js'
+import { migrationStatus } from '../store/migrate.js'
 import { newTraceId } from '../trace-id.js'
-import { CommandFailed, type Output, say, show, table } from './run.js'
+import { CommandFailed, type Output, show, table } from './output.js'
 
 type Check = Readonly<{ check: string; result: 'ok' | 'warning' | 'failed'; found: string; todo: string }>
 
@@ -16,6 +16,9 @@ const REACH_MS_MAX = 5_000
 /** WeChat Pay refuses requests whose time is 5 minutes off; from one minute on it is only a matter of time. Seconds. */
 const SKEW_S_MAX = 60
 const CERTIFICATE_DAYS_MIN = 30
+/** What people are shown of a finding; a parser's or a library's message can be long. */
+const FOUND_CHARACTERS_MAX = 120
+const CLOCK_OFF = 'this clock is '
 /** No order has it: whoever answers "no such trade", signed, has read our signature and we theirs. */
 const NO_ORDER = 'UNIPAYDOCTOR0000000000000000'
 
@@ -25,12 +28,14 @@ export async function doctor(output: Output): Promise<void> {
   const config = readSettings(checks)
   if (config !== null) {
     checks.push(...certificates(config), await database(config))
-    checks.push(...(await reachable(config)), ...(await keys(config)))
+    const hosts = await reachable(config)
+    const isClockOff = hosts.some(({ found }) => found.startsWith(CLOCK_OFF))
+    checks.push(...hosts, ...(await keys(config, isClockOff)))
   }
   show(output, { checks }, () =>
     table(
       ['check', 'result', 'found', 'what to do'],
-      checks.map(({ check, result, found, todo }) => [check, result, found.slice(0, 90), todo]),
+      checks.map(({ check, result, found, todo }) => [check, result, found.slice(0, FOUND_CHARACTERS_MAX), todo]),
     ),
   )
   const failed = checks.filter(({ result }) => result === 'failed')
@@ -58,12 +63,29 @@ function readSettings(checks: Check[]): Config | null {
 }
 
 function certificates(config: Config): Check[] {
-  return certificateExpiries(config, Date.now()).map(({ setting, daysLeft }) => ({
-    check: setting,
-    result: daysLeft < 0 ? 'failed' : daysLeft < CERTIFICATE_DAYS_MIN ? 'warning' : 'ok',
-    found: `${daysLeft} days left`,
-    todo: daysLeft < CERTIFICATE_DAYS_MIN ? 'Get a new certificate from the gateway and set it.' : '',
-  }))
+  try {
+    return certificateExpiries(config, Date.now()).map(expiry)
+  } catch (error) {
+    // Which one it is, the keys' check tells: it loads each by its setting.
+    return [
+      { check: 'certificates', result: 'failed', found: messageOf(error), todo: 'Set whole certificates, as PEM.' },
+    ]
+  }
+}
+
+function expiry({ setting, daysLeft }: CertificateExpiry): Check {
+  const found = daysLeft < 0 ? `expired ${-daysLeft} days ago` : `${daysLeft} days left`
+  const check = { check: setting, found }
+  if (daysLeft >= CERTIFICATE_DAYS_MIN) return { ...check, result: 'ok', todo: '' }
+  return {
+    ...check,
+    result: daysLeft < 0 ? 'failed' : 'warning',
+    todo: 'Get a new certificate from the gateway and set it.',
+  }
+}
+
+function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error)
 }
 
 async function database(config: Config): Promise<Check> {
@@ -89,6 +111,15 @@ async function database(config: Config): Promise<Check> {
       }
     if (pending.length > 0)
       return { check, result: 'failed', found: `not migrated: ${pending.join(', ')}`, todo: 'Run: unipay migrate' }
+    const skewS = await clockSkewS(client)
+    // Leases and expiries go by the database's clock.
+    if (Math.abs(skewS) > SKEW_S_MAX)
+      return {
+        check,
+        result: 'warning',
+        found: `its clock and this one are ${Math.abs(skewS)} s apart`,
+        todo: 'Set both clocks (NTP): orders expire by the database’s.',
+      }
     return { check, result: 'ok', found: 'reachable and migrated', todo: '' }
   } catch (error) {
     return {
@@ -100,6 +131,13 @@ async function database(config: Config): Promise<Check> {
   } finally {
     await client.end().catch(() => undefined)
   }
+}
+
+async function clockSkewS(client: pg.Client): Promise<number> {
+  const { rows } = await client.query<{ ms: number }>(
+    'SELECT extract(epoch FROM clock_timestamp())::float8 * 1000 AS ms',
+  )
+  return Math.round((Date.now() - (rows[0]?.ms ?? Number.NaN)) / 1000)
 }
 
 /** Every host of every configured channel: does it answer, and what time is it there? */
@@ -129,7 +167,7 @@ async function reachable(config: Config): Promise<Check[]> {
           ? {
               check,
               result: 'failed',
-              found: `this clock is ${skewS} s off`,
+              found: `${CLOCK_OFF}${Math.abs(skewS)} s ${skewS > 0 ? 'ahead' : 'behind'}`,
               todo: 'Set the clock (NTP): signatures carry the time.',
             }
           : { check, result: 'ok', found: `reachable, clock ${skewS} s off`, todo: '' }
@@ -147,7 +185,7 @@ async function reachable(config: Config): Promise<Check[]> {
 }
 
 /** A signed question about an order that nobody has: it tells whether either side accepts the other's keys. */
-async function keys(config: Config): Promise<Check[]> {
+async function keys(config: Config, isClockOff: boolean): Promise<Check[]> {
   const log = createLog('silent')
   try {
     const gateways = await createGateways(config, {
@@ -156,7 +194,9 @@ async function keys(config: Config): Promise<Check[]> {
       now: Date.now,
       random: Math.random,
     })
-    const checks = await Promise.all(Object.values(gateways.byChannel).map(async (gateway) => await asked(gateway)))
+    const checks = await Promise.all(
+      Object.values(gateways.byChannel).map(async (gateway) => await asked(gateway, isClockOff)),
+    )
     gateways.close()
     return checks
   } catch (error) {
@@ -164,48 +204,25 @@ async function keys(config: Config): Promise<Check[]> {
       {
         check: 'keys',
         result: 'failed',
-        found: error instanceof Error ? error.message : String(error),
+        found: messageOf(error),
         todo: 'Set the key named here: PEM or base64, RSA of 2048 bits or more.',
       },
     ]
   }
 }
 
-async function asked(gateway: Gateway): Promise<Check> {
+const TODO = {
+  untrusted: 'The gateway signs with a key that is not set here: set its current public key or certificate.',
+  alert: 'The gateway refuses us: compare merchant number, app id, serial and private key with its console.',
+  back_off: 'The gateway wants fewer requests; try again.',
+  retry: 'The gateway could not be asked; try again.',
+} as const satisfies Record<UnknownDuty, string>
+
+async function asked(gateway: Gateway, isClockOff: boolean): Promise<Check> {
   const check = `${gateway.channel} keys`
   const ref = { outTradeNo: NO_ORDER, gatewayOrderNo: null, payWay: 'normal' } as const
   const answer = await gateway.queryOrder(ref, { priority: 'operator', traceId: newTraceId() })
   if (answer.kind === 'trade') return { check, result: 'ok', found: 'both signatures verify', todo: '' }
-  const found = `${answer.reason}: ${answer.message}`
-  if (answer.duty === 'untrusted')
-    return {
-      check,
-      result: 'failed',
-      found,
-      todo: 'The gateway signs with a key that is not set here: set its current public key or certificate.',
-    }
-  if (answer.duty === 'alert')
-    return {
-      check,
-      result: 'failed',
-      found,
-      todo: 'The gateway refuses us: compare merchant number, app id, serial and private key with its console.',
-    }
-  return { check, result: 'failed', found, todo: 'The gateway could not be asked; try again.' }
-}
-
-/** Applies the migrations that the database lacks. */
-export async function migrateNow(output: Output): Promise<void> {
-  const config = loadConfig(process.env)
-  if (config.DATABASE_URL === undefined) {
-    say('The embedded database is migrated when it is started.')
-    return
-  }
-  const outcome = await migrate({ connectionString: config.DATABASE_URL })
-  if (outcome.kind === 'refused') throw new CommandFailed(outcome.message)
-  show(output, outcome, () =>
-    outcome.applied.length === 0
-      ? 'Nothing to do: the database is migrated.'
-      : `Applied: ${outcome.applied.join(', ')}`,
-  )
+  const todo = isClockOff ? 'Set the clock first, as above; then look again.' : TODO[answer.duty]
+  return { check, result: 'failed', found: `${answer.reason}: ${answer.message}`, todo }
 }

@@ -1,33 +1,11 @@
-import { createReadStream } from 'node:fs'
-import { stat } from 'node:fs/promises'
-
-import { SingleBar } from 'cli-progress'
-
 import type { Service } from '../compose.js'
-import { loadConfig } from '../config.js'
 import { type OrderId, orderIdFrom } from '../domain/order.js'
-import { signatureOf, signText } from '../domain/sign.js'
-import { readCsv, readNdjson } from '../http/ops/import-lines.js'
-import { importOrders } from '../http/ops/import-orders.js'
 import { historyView } from '../http/ops/record-schema.js'
 import { syncedView } from '../http/ops/sync-view.js'
+import type { SyncOutcome } from '../sync/sync-order.js'
 import { newTraceId } from '../trace-id.js'
-import { actorName, CommandFailed, Misused, type Output, say, show, table, withService, yuan } from './run.js'
-
-/** A ready-signed curl line for one order, by its id or, where it is no number, by the merchant's number. */
-export function sign(order: string, options: Readonly<{ url?: string }>): void {
-  const config = loadConfig(process.env)
-  const secret = config.SIGN_SECRETS[0]
-  if (secret === undefined) throw new CommandFailed('SIGN_SECRETS is not set: nothing to sign with.')
-  const reqTime = Math.floor(Date.now() / 1000)
-  const id = /^\d{1,19}$/.test(order) ? orderIdFrom(BigInt(order)) : undefined
-  const fields = id === undefined ? { businessNo: order, reqTime } : { paymentId: id, reqTime }
-  const signature = signatureOf(signText(fields), secret, config.SIGN_TYPE)
-  const key = id === undefined ? `"businessNo":${JSON.stringify(order)}` : `"paymentId":${id}`
-  const body = `{${key},"reqTime":${reqTime},"sign":"${signature}"}`.replaceAll("'", `'\\''`)
-  const url = options.url ?? `http://127.0.0.1:${config.PORT}`
-  say(`curl -s ${url}/unipay/syncPay -H 'Content-Type: application/json' -d '${body}'`)
-}
+import { type Acting, actorName, CommandFailed, type Output, show, table, yuan } from './output.js'
+import { withService } from './run.js'
 
 async function findHistory(service: Service, order: string) {
   const { records } = service.operations
@@ -128,7 +106,8 @@ function historyText(history: ReturnType<typeof historyView>): string {
   return parts.join('\n')
 }
 
-export async function syncOne(order: string, options: Output & Readonly<{ dryRun?: boolean }>): Promise<void> {
+export async function syncOne(order: string, options: Output & Acting & Readonly<{ dryRun?: boolean }>): Promise<void> {
+  const actor = actorName(options)
   await withService(async (service) => {
     const { id } = await findHistory(service, order)
     const dryRun = options.dryRun === true
@@ -138,14 +117,12 @@ export async function syncOne(order: string, options: Output & Readonly<{ dryRun
       traceId,
       traceparent: null,
       source: 'operator',
-      actor: actorName(),
+      actor,
       clientIp: null,
       dryRun,
     })
-    if (outcome.kind === 'gateway_unknown')
-      throw new CommandFailed(`Nothing changed. ${outcome.reason}: ${outcome.message} (trace ${traceId})`)
     if (outcome.kind !== 'synced' && outcome.kind !== 'mismatch')
-      throw new CommandFailed(`Nothing changed: ${outcome.kind} (trace ${traceId})`)
+      throw new CommandFailed(`Nothing changed. ${whyNot(outcome)} (trace ${traceId})`)
     const view = syncedView(outcome, { traceId, dryRun })
     const verb = dryRun ? 'would be repaired' : 'repaired'
     show(options, view, () =>
@@ -170,39 +147,17 @@ export async function syncOne(order: string, options: Output & Readonly<{ dryRun
   })
 }
 
-/** Imports a file of NDJSON or, by its name, CSV. Bad lines make the exit status 1; the good ones are in. */
-export async function importFile(file: string, output: Output): Promise<void> {
-  const size = await stat(file).catch(() => null)
-  if (size === null || !size.isFile()) throw new Misused(`${file} is not a file that can be read.`)
-  await withService(async (service) => {
-    const stream = createReadStream(file)
-    const bar = new SingleBar({
-      format: 'import {bar} {percentage}% | {orders} orders, {bad} bad',
-      clearOnComplete: false,
-    })
-    const isShown = output.json !== true && process.stderr.isTTY
-    if (isShown) bar.start(size.size, 0, { orders: 0, bad: 0 })
-    const report = await importOrders(
-      file.toLowerCase().endsWith('.csv') ? readCsv(stream) : readNdjson(stream),
-      service.operations.registerMany,
-      {
-        now: Date.now,
-        onProgress: ({ created, same, conflict, invalid }) =>
-          isShown && bar.update(stream.bytesRead, { orders: created + same, bad: conflict + invalid }),
-      },
-    )
-    if (isShown) bar.stop()
-    const { errors, ...counts } = report
-    show(output, report, () =>
-      [
-        table(Object.keys(counts), [Object.values(counts)]),
-        ...errors.slice(0, 20).map(({ line, reason }) => `line ${line}: ${reason}`),
-        ...(errors.length > 20
-          ? [`… and ${counts.conflict + counts.invalid - 20} more (--json tells the first 1000)`]
-          : []),
-      ].join('\n'),
-    )
-    if (counts.conflict + counts.invalid > 0)
-      throw new CommandFailed(`${counts.conflict + counts.invalid} lines did not go in.`)
-  })
+function whyNot(outcome: Exclude<SyncOutcome, { kind: 'synced' | 'mismatch' }>): string {
+  switch (outcome.kind) {
+    case 'gateway_unknown':
+      return `${outcome.reason}: ${outcome.message}`
+    case 'busy':
+      return 'The order is being synced right now; look again in a moment.'
+    case 'no_channel':
+      return 'The order has no asynchronous channel: nobody to ask.'
+    case 'channel_not_configured':
+      return `The channel ${outcome.order.channel ?? ''} is not configured here.`
+    case 'not_found':
+      return 'The order is gone.'
+  }
 }

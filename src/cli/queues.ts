@@ -1,11 +1,18 @@
 import { EXCEPTION_KINDS } from '../domain/decide.js'
+import { PAGE_MAX, pageOf } from '../http/ops/page.js'
 import { exceptionView, noticeView } from '../http/ops/record-schema.js'
 import { EXCEPTION_STATES } from '../store/exceptions.js'
 import { NOTICE_STATES } from '../store/notices.js'
-import { actorName, CommandFailed, Misused, type Output, show, table, withService, yuan } from './run.js'
+import { type Acting, actorName, CommandFailed, Misused, type Output, show, table, yuan } from './output.js'
+import { withService } from './run.js'
 
-/** Rows that one command shows: the newest ones. The routes have pages. */
-const ROWS_MAX = 200
+export type PageOptions = Readonly<{ before?: string; limit?: string }>
+
+/** Rows that one command shows unless it is told otherwise. */
+const ROWS_DEFAULT = 50
+const NOTE_CHARACTERS_MAX = 1000
+/** What can be sent again all at once. Delivered ones only by name: merchants have them. */
+const UNDELIVERED = ['pending', 'dead'] as const
 
 function oneOf<T extends string>(values: readonly T[], given: string | undefined, name: string): T | null {
   const found = values.find((value) => value === given)
@@ -18,67 +25,112 @@ function idOf(text: string): bigint {
   return BigInt(text)
 }
 
-export async function listExceptions(options: Output & Readonly<{ state?: string; kind?: string }>): Promise<void> {
+/** Which page is asked for: the newest rows, or those before one. */
+export function pageAsked({ before, limit = String(ROWS_DEFAULT) }: PageOptions) {
+  if (!/^\d{1,3}$/.test(limit) || Number(limit) < 1 || Number(limit) > PAGE_MAX)
+    throw new Misused(`--limit is a whole number from 1 to ${PAGE_MAX}.`)
+  return { beforeId: before === undefined ? null : idOf(before), limit: Number(limit) }
+}
+
+/** A page for people, and how to see the next one. */
+export function withMore({ nextCursor }: Readonly<{ nextCursor: string | null }>, text: string): string {
+  return nextCursor === null ? text : `${text}\nThere are more: --before ${nextCursor}`
+}
+
+export async function listExceptions(
+  options: Output & PageOptions & Readonly<{ state?: string; kind?: string }>,
+): Promise<void> {
   const state = oneOf(EXCEPTION_STATES, options.state ?? 'open', 'state')
   const kind = oneOf(EXCEPTION_KINDS, options.kind, 'kind')
+  const { beforeId, limit } = pageAsked(options)
   await withService(async ({ operations }) => {
-    const rows = await operations.exceptions.list({ state, kind, beforeId: null, limit: ROWS_MAX })
-    const items = rows.map(exceptionView)
-    show(options, { items }, () =>
-      table(
-        ['id', 'order', 'kind', 'state', 'at risk, yuan', 'seen', 'opened', 'resolved by', 'note'],
-        items.map((item) => [
-          item.id,
-          item.paymentId,
-          item.kind,
-          item.state,
-          yuan(item.atRisk),
-          item.seenCount,
-          item.openTime,
-          item.resolvedBy,
-          item.note,
-        ]),
+    const rows = await operations.exceptions.list({ state, kind, beforeId, limit: limit + 1 })
+    const page = pageOf(rows, limit, exceptionView)
+    show(options, page, () =>
+      withMore(
+        page,
+        table(
+          ['id', 'order', 'kind', 'state', 'at risk, yuan', 'seen', 'opened', 'resolved by', 'note'],
+          page.items.map((item) => [
+            item.id,
+            item.paymentId,
+            item.kind,
+            item.state,
+            yuan(item.atRisk),
+            item.seenCount,
+            item.openTime,
+            item.resolvedBy,
+            item.note,
+          ]),
+        ),
       ),
     )
   })
 }
 
-export async function resolveException(id: string, note: string, output: Output): Promise<void> {
+export async function resolveException(id: string, note: string, options: Output & Acting): Promise<void> {
   const row = idOf(id)
+  const actor = actorName(options)
+  const reason = note.trim()
+  if (reason === '' || reason.length > NOTE_CHARACTERS_MAX)
+    throw new Misused(`The note says why, in at most ${NOTE_CHARACTERS_MAX} characters.`)
   await withService(async ({ operations }) => {
-    const outcome = await operations.exceptions.resolve(row, actorName(), note.slice(0, 1000), new Date())
-    if (outcome.kind !== 'resolved') throw new CommandFailed(`Exception ${id}: ${outcome.kind}.`)
-    show(output, exceptionView(outcome.row), () => `Exception ${id} is resolved.`)
+    const outcome = await operations.exceptions.resolve(row, actor, reason, new Date())
+    if (outcome.kind === 'not_found') throw new CommandFailed(`There is no exception ${id}.`)
+    if (outcome.kind === 'already_resolved')
+      throw new CommandFailed(`Exception ${id} was resolved by ${outcome.row.resolvedBy ?? 'somebody'} already.`)
+    show(options, exceptionView(outcome.row), () => `Exception ${id} is resolved.`)
   })
 }
 
-export async function listNotices(options: Output & Readonly<{ state?: string }>): Promise<void> {
+export async function listNotices(options: Output & PageOptions & Readonly<{ state?: string }>): Promise<void> {
   const state = oneOf(NOTICE_STATES, options.state, 'state')
+  const { beforeId, limit } = pageAsked(options)
   await withService(async ({ operations }) => {
-    const items = (await operations.notices.list({ state, beforeId: null, limit: ROWS_MAX })).map(noticeView)
-    show(options, { items }, () =>
-      table(
-        ['id', 'order', 'state', 'sends', 'last answer', 'next', 'url'],
-        items.map((item) => [
-          item.id,
-          item.paymentId,
-          item.state,
-          item.attempts,
-          item.history[0]?.outcome,
-          item.nextAttemptTime,
-          item.url,
-        ]),
+    const page = pageOf(await operations.notices.list({ state, beforeId, limit: limit + 1 }), limit, noticeView)
+    show(options, page, () =>
+      withMore(
+        page,
+        table(
+          ['id', 'order', 'state', 'sends', 'last answer', 'next', 'url'],
+          page.items.map((item) => [
+            item.id,
+            item.paymentId,
+            item.state,
+            item.attempts,
+            item.history[0]?.outcome,
+            item.nextAttemptTime,
+            item.url,
+          ]),
+        ),
       ),
     )
   })
 }
 
-export async function redeliver(id: string, output: Output): Promise<void> {
-  const row = idOf(id)
-  await withService(async ({ operations, log }) => {
-    const notice = await operations.notices.redeliver(row, new Date())
-    if (notice === null) throw new CommandFailed(`There is no notice ${id}.`)
-    log.info({ event: 'notice_redelivered', operator: actorName(), noticeId: id, orderId: notice.orderId.toString() })
-    show(output, noticeView(notice), () => `Notice ${id} is due now; a running courier sends it.`)
+/** Makes notices due now: the named ones, or every one of a state as it is when the command begins. */
+export async function redeliver(ids: readonly string[], options: Output & Readonly<{ state?: string }>): Promise<void> {
+  const state = oneOf(UNDELIVERED, options.state, 'state')
+  const named = ids.map(idOf)
+  if (named.length > 0 === (state !== null)) throw new Misused('Name notices by their ids, or all of one --state.')
+  await withService(async ({ operations: { notices } }) => {
+    const redelivered: string[] = []
+    const again = async (id: bigint) => {
+      if ((await notices.redeliver(id, new Date())) === null) throw new CommandFailed(`There is no notice ${id}.`)
+      redelivered.push(id.toString())
+    }
+    for (const id of named) await again(id)
+    let beforeId: bigint | null = null
+    while (state !== null) {
+      const rows: readonly { id: bigint }[] = await notices.list({ state, beforeId, limit: PAGE_MAX })
+      for (const { id } of rows) await again(id)
+      if (rows.length < PAGE_MAX) break
+      beforeId = rows.at(-1)?.id ?? null
+    }
+    show(options, { redelivered }, () =>
+      redelivered.length === 1
+        ? `Notice ${redelivered[0]} is due now; a running courier sends it.`
+        : `${redelivered.length} notices are due now; a running courier sends them.`,
+    )
   })
 }

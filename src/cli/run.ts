@@ -1,58 +1,40 @@
-import { userInfo } from 'node:os'
-
-import Table from 'cli-table3'
-import pino from 'pino'
-
-import { compose, type Service } from '../compose.js'
-import { loadConfig } from '../config.js'
-import { createLog } from '../log.js'
-
-/** The command was understood and did not succeed: exit status 1. */
-export class CommandFailed extends Error {}
-/** The command was not understood: exit status 2. */
-export class Misused extends Error {}
-
-export type Output = Readonly<{ json?: boolean }>
-
-/** Who is recorded: the account that typed the command. */
-export function actorName(): string {
-  return `cli:${userInfo().username}`.slice(0, 64)
-}
+import type { Service } from '../compose.js'
+import { type Config, loadConfig } from '../config.js'
+import { KeyError } from '../gateways/keys.js'
+import { CommandFailed, sayAside } from './output.js'
 
 /**
- * The service's own composition, without listening and without its loops. What it logs goes to standard error, errors
- * only, so that standard output is the command's alone. Only `migrate` changes a database that was given.
+ * The service's own composition, without listening and without its loops. What it logs goes to standard error, from
+ * `logLevel` on, so that standard output is the command's alone. Only `migrate` changes the tables of a database that was
+ * given.
  */
-export async function withService<T>(work: (service: Service) => Promise<T>): Promise<T> {
+export async function withService<T>(
+  work: (service: Service) => Promise<T>,
+  logLevel: 'error' | 'silent' = 'error',
+): Promise<T> {
   const config = loadConfig(process.env)
-  const service = await compose(
-    { ...config, MIGRATE_ON_START: config.DATABASE_URL === undefined },
-    { log: createLog('error', pino.destination(2)) },
-  )
+  const service = await composed(config, logLevel)
   try {
+    const reason = await service.database.whyNotReady()
+    if (reason !== null) throw new CommandFailed(`Not ready: ${reason}. What to do about it: unipay doctor`)
     return await work(service)
   } finally {
-    await service.stop()
+    await service.stop().catch((error: unknown) => sayAside(`It did not end cleanly: ${String(error)}`))
   }
 }
 
-export function say(line: string): void {
-  process.stdout.write(`${line}\n`)
-}
-
-/** JSON for scripts, whole and alone; for people whatever `text` makes of it. */
-export function show(output: Output, value: unknown, text: () => string): void {
-  say(output.json === true ? JSON.stringify(value) : text())
-}
-
-type Cell = string | number | null | undefined
-
-export function table(head: readonly string[], rows: readonly (readonly Cell[])[]): string {
-  const made = new Table({ head: [...head], style: { head: [], border: [] } })
-  for (const row of rows) made.push(row.map((cell) => String(cell ?? '-')))
-  return made.toString()
-}
-
-export function yuan(fen: number): string {
-  return `${Math.trunc(fen / 100)}.${String(Math.abs(fen % 100)).padStart(2, '0')}`
+/** Loaded only now: what was mistyped is told at once. */
+async function composed(config: Config, logLevel: string): Promise<Service> {
+  const [{ compose, StartError }, { createLog }, { destination }] = await Promise.all([
+    import('../compose.js'),
+    import('../log.js'),
+    import('pino'),
+  ])
+  try {
+    const log = createLog(logLevel, destination(2))
+    return await compose({ ...config, MIGRATE_ON_START: config.DATABASE_URL === undefined }, { log })
+  } catch (error) {
+    if (error instanceof StartError || error instanceof KeyError) throw new CommandFailed(error.message)
+    throw error
+  }
 }

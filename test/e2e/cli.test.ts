@@ -1,13 +1,13 @@
-import { execFile } from 'node:child_process'
-import { mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { chmod, mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
 
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 
-import { newPaymentId, SECRET, startService, type TestService } from '../support/service.js'
-
-const CLI = path.resolve(import.meta.dirname, '../../dist/cli.js')
+import { commandSettings, type RunOptions, unipay as run } from '../support/cli.js'
+import { createDatabase } from '../support/database.js'
+import { newPaymentId, startService, type TestService } from '../support/service.js'
+import { proxyDatabase } from '../support/tcp-proxy.js'
 
 let service: TestService
 let folder: string
@@ -20,27 +20,8 @@ afterAll(async () => {
   await rm(folder, { recursive: true, force: true })
 })
 
-type Ran = { status: number; stdout: string; stderr: string }
-
-/** The built command with this service's database and gateways. Settings in `more` win; an empty one counts as unset. */
-async function unipay(args: readonly string[], more: Record<string, string> = {}): Promise<Ran> {
-  const env = {
-    PATH: process.env['PATH'],
-    DATABASE_URL: service.database.url,
-    DATABASE_POOL_MAX: '4',
-    SIGN_SECRETS: SECRET,
-    OPS_TOKENS: 'tester:token',
-    PORT: new URL(service.url).port,
-    ...service.wechat.merchantSettings(),
-    ...service.alipay.merchantSettings(),
-    ...more,
-  }
-  return await new Promise((resolve) => {
-    execFile(process.execPath, [CLI, ...args], { env, timeout: 60_000 }, (error, stdout, stderr) => {
-      resolve({ status: error === null ? 0 : typeof error.code === 'number' ? error.code : -1, stdout, stderr })
-    })
-  })
-}
+const unipay = async (args: readonly string[], more: Record<string, string> = {}, options: RunOptions = {}) =>
+  await run({ ...commandSettings(service), ...more }, args, options)
 
 async function paid(more: Record<string, unknown> = {}): Promise<string> {
   const id = await service.register(more)
@@ -48,46 +29,128 @@ async function paid(more: Record<string, unknown> = {}): Promise<string> {
   return id
 }
 
-describe('unipay', () => {
-  it('sign prints a curl line that the service takes', async () => {
-    const id = await paid()
-    const { status, stdout } = await unipay(['sign', id])
-    expect(status).toBe(0)
-    const body = /-d '(.+)'/.exec(stdout)?.[1] ?? ''
-    expect(stdout).toContain(`curl -s ${service.url.replace('localhost', '127.0.0.1')}/unipay/syncPay`)
-    expect(await service.post(body)).toMatchObject({ code: 0, data: { gatewayStatus: 'pay_success' } })
-  })
+/** Orders of one day of their own, paid there. */
+async function paidOn(day: string, count: number): Promise<readonly string[]> {
+  const ids: string[] = []
+  for (let n = 0; n < count; n++) ids.push(await paid({ createTime: `${day}T00:00:0${n}Z` }))
+  return ids
+}
+const windowOf = (day: string) => ['--from', `${day}T00:00:00Z`, '--to', `${day}T12:00:00Z`]
 
+describe('unipay sign', () => {
+  it('prints a curl line that the service takes, needs no database, and quotes what a shell would read', async () => {
+    const id = await paid({ businessNo: '77001' })
+    const { status, stdout } = await unipay(['sign', id], { DATABASE_URL: 'postgresql://nobody@127.0.0.1:9/none' })
+    expect(status).toBe(0)
+    expect(stdout).toContain(`curl -s ${service.url.replace('localhost', '127.0.0.1')}/unipay/syncPay`)
+    const bodyOf = (line: string) => /-d '(.+)'/.exec(line)?.[1] ?? ''
+    expect(await service.post(bodyOf(stdout))).toMatchObject({ code: 0, data: { gatewayStatus: 'pay_success' } })
+    const byNumber = await unipay(['sign', '77001', '--number', '--url', 'http://a/?x&y'])
+    expect(byNumber.stdout).toContain("'http://a/?x&y/unipay/syncPay'")
+    expect(await service.post(bodyOf(byNumber.stdout))).toMatchObject({ code: 0 })
+    expect((await unipay(['sign', "it's"])).stdout).toContain(`"businessNo":"it'\\''s"`)
+    expect(await unipay(['sign', id], { SIGN_SECRETS: '', SIGN_REQUIRED: 'false' })).toMatchObject({ status: 1 })
+  })
+})
+
+describe('unipay sync and show', () => {
   it('sync --dry-run changes nothing, sync repairs, show tells both stories', async () => {
     const id = await paid()
     const dry = await unipay(['sync', id, '--dry-run', '--json'])
     expect(dry).toMatchObject({ status: 0 })
     expect(JSON.parse(dry.stdout)).toMatchObject({ dryRun: true, repair: true, decision: { action: 'settle' } })
     expect((await service.history(id)).syncs).toEqual([])
-    const real = await unipay(['sync', `B${id}`])
+    const real = await unipay(['sync', `B${id}`, '--as', 'li.lei'])
     expect(real.stdout).toContain('settle')
     const shown = await unipay(['show', id, '--json'])
     expect(JSON.parse(shown.stdout)).toMatchObject({
       order: { status: 'success' },
-      syncs: [{ source: 'operator', actor: expect.stringMatching(/^cli:/) }],
+      syncs: [{ source: 'operator', actor: 'cli:li.lei' }],
+      repairs: [{ actor: 'cli:li.lei' }],
     })
     expect((await unipay(['show', id])).stdout).toContain('pay_success')
   })
 
-  it('batch runs by itself and reports counts and money', async () => {
-    const ids = [await paid({ createTime: '2026-02-01T00:00:00Z' }), await paid({ createTime: '2026-02-01T00:00:01Z' })]
-    const window = ['--from', '2026-02-01T00:00:00Z', '--to', '2026-02-02T00:00:00Z', '--json']
-    const dry = await unipay(['batch', '--dry-run', ...window])
-    expect(JSON.parse(dry.stdout)).toMatchObject({ state: 'done', results: { settled: { count: 2, fen: 2000 } } })
-    const real = await unipay(['batch', ...window])
-    expect(real.status).toBe(0)
-    expect(JSON.parse(real.stdout)).toMatchObject({ state: 'done', results: { settled: { count: 2, fen: 2000 } } })
+  it('says in a sentence why nothing was done, with status 1', async () => {
+    const [forged, none, foreign] = [
+      await paid(),
+      await service.register({ channel: null }),
+      await service.register({ channel: 'union_pay' }),
+    ]
+    service.wechat.addFaults([{ on: 'query', fault: 'tampered', times: 3, outTradeNo: forged }])
+    const why = async (id: string) => await unipay(['sync', id])
+    expect(await why(forged)).toMatchObject({ status: 1, stderr: expect.stringContaining('Nothing changed.') })
+    expect(await why(none)).toMatchObject({ status: 1, stderr: expect.stringContaining('nobody to ask') })
+    expect(await why(foreign)).toMatchObject({ status: 1, stderr: expect.stringContaining('union_pay is not') })
+    expect(await why('404404')).toMatchObject({ status: 1, stderr: expect.stringContaining('404404') })
+  })
+})
+
+describe('unipay batch', () => {
+  it('runs by itself, says what it took, and reports counts and money; a dry run first', async () => {
+    const ids = await paidOn('2026-02-01', 2)
+    const dry = await unipay(['batch', '--dry-run', '--status', 'progress', ...windowOf('2026-02-01')])
+    expect(dry.status).toBe(0)
+    expect(dry.stdout).toMatch(
+      /\(dry run: nothing was changed\): done, 2 of 2; any channel, progress, from 2026-02-01T00:00:00Z/,
+    )
+    expect(dry.stdout).toMatch(/settled +│ 2 +│ 2000 │ 20\.00/)
+    expect(dry.stderr).toContain('settled 2')
+    const real = await unipay(['batch', '--as', 'han', ...windowOf('2026-02-01'), '--json'])
+    expect(real).toMatchObject({ status: 0, stderr: '' })
+    const report = JSON.parse(real.stdout) as { id: string }
+    expect(report).toMatchObject({ actor: 'cli:han', state: 'done', results: { settled: { count: 2, fen: 2000 } } })
     for (const id of ids) expect((await service.history(id)).order.status).toBe('success')
+    const listed = JSON.parse((await unipay(['batches', '--limit', '1', '--json'])).stdout) as { nextCursor: string }
+    expect(listed).toMatchObject({ items: [{ id: report.id, total: 2 }], nextCursor: report.id })
+    expect((await unipay(['batches', '--before', listed.nextCursor])).stdout).toContain('│ yes')
+    expect(JSON.parse((await unipay(['batch', '--show', report.id, '--json'])).stdout)).toEqual(report)
   })
 
-  it('import says which lines did not go in, with status 1; a clean file is status 0', async () => {
+  it('only watches where another process has the claim, and takes over once that one is dead', async () => {
+    await paidOn('2026-02-03', 3)
+    const { body } = await service.ops('POST', '/ops/batches', {
+      createdFrom: '2026-02-03T00:00:00Z',
+      createdTo: '2026-02-03T12:00:00Z',
+    })
+    const { id } = body as { id: string }
+    const claim = `UPDATE batches SET claim_token = gen_random_uuid(), claim_expires_at = clock_timestamp() + $2::interval WHERE id = $1`
+    await service.pool.query(claim, [id, '2 seconds'])
+    const startedMs = performance.now()
+    const watched = await unipay(['batch', '--resume', id, '--json'])
+    expect(JSON.parse(watched.stdout)).toMatchObject({ state: 'done', results: { settled: { count: 3, fen: 3000 } } })
+    expect(performance.now() - startedMs).toBeGreaterThan(1_500)
+  })
+
+  it('of one that is over cancels nothing, and asks again, when resumed, about what could not be told', async () => {
+    const [id] = await paidOn('2026-02-05', 1)
+    service.wechat.addFaults([{ on: 'query', fault: 'tampered', times: 1, outTradeNo: id ?? '' }])
+    const untold = await unipay(['batch', ...windowOf('2026-02-05')])
+    expect(untold).toMatchObject({ status: 1, stderr: expect.stringContaining('unipay batch --resume ') })
+    const batchId = /--resume (\d+)/.exec(untold.stderr)?.[1] ?? ''
+    expect(await unipay(['batch', '--cancel', batchId])).toMatchObject({
+      status: 1,
+      stderr: expect.stringContaining('not running: done'),
+    })
+    expect(await unipay(['batch', '--resume', batchId])).toMatchObject({ status: 0 })
+    expect((await service.history(id ?? '')).order.status).toBe('success')
+    expect(await unipay(['batch', '--resume', '999999'])).toMatchObject({ status: 1 })
+  })
+
+  it('over nothing says so', async () => {
+    const none = await unipay(['batch', ...windowOf('2026-02-07')])
+    expect(none).toMatchObject({ status: 0, stdout: expect.stringContaining('No order of a channel') })
+    const recent = await unipay(['batch', '--from', '2m', '--dry-run', '--json'])
+    const { filter } = JSON.parse(recent.stdout) as { filter: { createdFrom: string } }
+    expect(Math.abs(Date.now() - 120_000 - Date.parse(filter.createdFrom))).toBeLessThan(60_000)
+  })
+})
+
+describe('unipay import', () => {
+  const line = (id: string) => JSON.stringify({ paymentId: id, businessNo: `C${id}`, channel: 'ali_pay', amount: 5 })
+
+  it('says which lines did not go in, with status 1; a clean file is status 0', async () => {
     const [one, two] = [newPaymentId(), newPaymentId()]
-    const line = (id: string) => JSON.stringify({ paymentId: id, businessNo: `C${id}`, channel: 'ali_pay', amount: 5 })
     const file = path.join(folder, 'orders.ndjson')
     await writeFile(file, `${line(one)}\nnot json\n`)
     const bad = await unipay(['import', file])
@@ -101,7 +164,21 @@ describe('unipay', () => {
     expect((await service.history(one)).order.status).toBe('progress')
   })
 
-  it('exceptions, resolve, notices and redeliver work on the queues', async () => {
+  it('reads standard input as well, in either format', async () => {
+    const [one, two] = [newPaymentId(), newPaymentId()]
+    const ndjson = await unipay(['import', '-', '--json'], {}, { stdin: `${line(one)}\n` })
+    expect(JSON.parse(ndjson.stdout)).toMatchObject({ total: 1, created: 1 })
+    const csv = await unipay(
+      ['import', '-', '--format', 'csv'],
+      {},
+      { stdin: `paymentId,businessNo,channel,amount\n${two},C${two},ali_pay,7\n` },
+    )
+    expect(csv).toMatchObject({ status: 0, stderr: expect.stringContaining('1 orders, 0 bad') })
+  })
+})
+
+describe('unipay exceptions, resolve, notices and redeliver', () => {
+  it('work on the queues, page by page', async () => {
     const id = await service.register({ notifyUrl: 'http://127.0.0.1:9/' })
     service.wechat.putTrade(id, { state: 'SUCCESS', amount: 1 })
     await service.sync(id)
@@ -109,48 +186,136 @@ describe('unipay', () => {
       items: { id: string; paymentId: string }[]
     }
     const found = open.items.find(({ paymentId }) => paymentId === id)
-    expect((await unipay(['resolve', found?.id ?? '', 'refunded by hand'])).status).toBe(0)
-    expect((await service.history(id)).exceptions).toMatchObject([{ state: 'resolved', note: 'refunded by hand' }])
-    const told = await paid({ notifyUrl: 'http://127.0.0.1:9/' })
-    await service.sync(told)
-    const notice = (await service.history(told)).notices[0]
-    expect((await unipay(['notices', '--state', 'pending'])).stdout).toContain(told)
-    expect((await unipay(['redeliver', notice?.id ?? ''])).status).toBe(0)
-  })
-
-  it('a failure is status 1, a misuse status 2', async () => {
-    expect(await unipay(['show', '404404'])).toMatchObject({ status: 1, stderr: expect.stringContaining('404404') })
-    expect(await unipay(['exceptions', '--state', 'shut'])).toMatchObject({ status: 2 })
-    expect(await unipay(['batch', '--limit', '0'])).toMatchObject({ status: 2 })
-    expect(await unipay(['nonsense'])).toMatchObject({ status: 2 })
-    expect(await unipay(['import', path.join(folder, 'missing.csv')])).toMatchObject({ status: 2 })
-    expect(await unipay(['--help'])).toMatchObject({ status: 0 })
+    const resolved = await unipay(['resolve', found?.id ?? '', 'refunded by hand', '--as', 'mei'])
+    expect(resolved.status).toBe(0)
+    expect((await service.history(id)).exceptions).toMatchObject([
+      { state: 'resolved', note: 'refunded by hand', resolvedBy: 'cli:mei' },
+    ])
+    expect(await unipay(['resolve', found?.id ?? '', 'again'])).toMatchObject({
+      status: 1,
+      stderr: expect.stringContaining('by cli:mei already'),
+    })
+    const told = [await paid({ notifyUrl: 'http://127.0.0.1:9/' }), await paid({ notifyUrl: 'http://127.0.0.1:9/' })]
+    for (const order of told) await service.sync(order)
+    const page = await unipay(['notices', '--state', 'pending', '--limit', '1'])
+    const before = /There are more: --before (\d+)/.exec(page.stdout)?.[1] ?? ''
+    expect((await unipay(['notices', '--state', 'pending', '--before', before])).stdout).toContain(told[0])
+    await service.pool.query(`UPDATE notices SET state = 'dead', attempts = 16, next_attempt_at = NULL`)
+    expect((await unipay(['redeliver', before])).stdout).toContain(`Notice ${before} is due now`)
+    const others = await unipay(['redeliver', '--state', 'dead', '--json'])
+    expect((JSON.parse(others.stdout) as { redelivered: string[] }).redelivered).not.toContain(before)
+    const { rows } = await service.pool.query(`SELECT 1 FROM notices WHERE state <> 'pending'`)
+    expect(rows).toEqual([])
+    expect(await unipay(['redeliver', '999999'])).toMatchObject({ status: 1 })
   })
 })
 
-describe('unipay doctor', () => {
-  type Checks = { checks: { check: string; result: string; found: string; todo: string }[] }
-  const checksOf = ({ stdout }: Ran) => (JSON.parse(stdout) as Checks).checks
-  const failing = (ran: Ran) => checksOf(ran).filter(({ result }) => result === 'failed')
-
-  it('finds nothing wrong where nothing is', async () => {
-    const ran = await unipay(['doctor', '--json'])
-    expect(failing(ran)).toEqual([])
-    expect(ran.status).toBe(0)
-    expect(checksOf(ran).map(({ check }) => check)).toContain('wechat_pay keys')
+describe('a wrong word', () => {
+  it.each([
+    [['nonsense'], 'unknown command'],
+    [['sync'], 'missing required argument'],
+    [['exceptions', '--state', 'shut'], '--state is one of open, resolved'],
+    [['exceptions', '--kind', 'odd'], '--kind is one of'],
+    [['notices', '--limit', '0'], '--limit is a whole number from 1 to 200'],
+    [['notices', '--before', 'x'], 'x is not a number'],
+    [['batch', '--limit', '0'], '--limit is a whole number'],
+    [['batch', '--limit', 'ten'], '--limit is a whole number'],
+    [['batch', '--rate', '-1'], '--rate is a whole number'],
+    [['batch', '--channel', 'cash'], '--channel is one of wechat_pay, ali_pay'],
+    [['batch', '--from', 'yesterday'], '--from is a time such as'],
+    [['batch', '--from', '1h', '--to', '2h'], '--from is not before --to'],
+    [['batch', '--resume', '1', '--status', 'close'], 'one of them at a time'],
+    [['batch', '--show', 'x'], "x is not a batch's number"],
+    [['resolve', '1', ' '], 'The note says why'],
+    [['redeliver'], 'Name notices by their ids'],
+    [['redeliver', '--state', 'delivered'], '--state is one of pending, dead'],
+    [['sync', '1', '--as', 'a b'], '--as is a name'],
+    [['import', '/nowhere/orders.csv'], 'cannot be read: ENOENT'],
+    [['import', '/'], 'is a folder'],
+    [['import', '-', '--format', 'xml'], '--format is ndjson or csv'],
+  ])('%j is status 2 and one clear line', async (args, line) => {
+    const { status, stdout, stderr } = await unipay(args)
+    expect([status, stdout]).toEqual([2, ''])
+    expect(stderr).toContain(line)
+    expect(stderr.trim().split('\n')).toHaveLength(1)
   })
 
-  it('finds a wrong gateway key, an unreachable gateway, a database away, and a missing setting, and says what to do', async () => {
-    const swapped = await unipay(['doctor', '--json'], {
-      WECHAT_PUBLIC_KEY: service.alipay.merchantSettings()['ALIPAY_PUBLIC_KEY'] ?? '',
-    })
-    expect(failing(swapped)).toMatchObject([{ check: 'wechat_pay keys', todo: expect.stringContaining('public key') }])
-    const down = await unipay(['doctor', '--json'], { ALIPAY_GATEWAY_URL: 'http://127.0.0.1:9/gateway.do' })
-    expect(failing(down).map(({ check }) => check)).toContain('127.0.0.1:9')
-    const away = await unipay(['doctor', '--json'], { DATABASE_URL: 'postgresql://nobody@127.0.0.1:9/none' })
-    expect(failing(away)).toMatchObject([{ check: 'database', todo: expect.stringContaining('PostgreSQL') }])
-    const unset = await unipay(['doctor', '--json'], { SIGN_SECRETS: '' })
-    expect(unset.status).toBe(1)
-    expect(failing(unset)).toMatchObject([{ check: 'settings', found: expect.stringContaining('SIGN_SECRETS') }])
+  it('and asking for help is status 0', async () => {
+    expect(await unipay(['--help'])).toMatchObject({ status: 0, stdout: expect.stringContaining('doctor') })
+    expect(await unipay(['batch', '--help'])).toMatchObject({ status: 0 })
+  })
+})
+
+describe('what stands in the way', () => {
+  it('is one clear line with status 1: a database away, one that is not migrated, a setting, a key', async () => {
+    const empty = await createDatabase({ migrated: false })
+    const stories: readonly (readonly [Record<string, string>, string])[] = [
+      [{ DATABASE_URL: 'postgresql://nobody@127.0.0.1:9/none' }, 'database not reachable'],
+      [{ DATABASE_URL: empty.url }, 'database not migrated'],
+      [{ SIGN_SECRETS: '' }, 'SIGN_SECRETS is missing'],
+      [{ WECHAT_PRIVATE_KEY: 'no key' }, 'WECHAT_PRIVATE_KEY is not a private key'],
+    ]
+    try {
+      for (const [settings, line] of stories) {
+        const { status, stderr } = await unipay(['exceptions'], settings)
+        expect([status, stderr]).toEqual([1, expect.stringContaining(line)])
+        expect(stderr).not.toMatch(/^ {4}at /m)
+      }
+      expect(await unipay(['migrate'], { DATABASE_URL: empty.url })).toMatchObject({ status: 0 })
+      expect((await unipay(['migrate'], { DATABASE_URL: empty.url })).stdout).toContain('Nothing to do')
+      expect(await unipay(['exceptions'], { DATABASE_URL: empty.url })).toMatchObject({ status: 0 })
+    } finally {
+      await empty.drop()
+    }
+  })
+})
+
+describe('in a container as it is meant to be run', () => {
+  // Whoever is not root cannot be somebody else, and runs the same without that part.
+  const isRoot = process.getuid?.() === 0
+
+  it('every command works with NODE_ENV=production, secrets from files, nothing to write to, as a user without a name', async () => {
+    const { proxy, url } = await proxyDatabase(service.database.url)
+    const files: Record<string, string> = { NODE_ENV: 'production', DATA_DIR: '/nowhere/data' }
+    await Promise.all(
+      Object.entries({ ...commandSettings(service), DATABASE_URL: url }).map(async ([name, value]) => {
+        const file = path.join(folder, name)
+        await writeFile(file, `${value}\n`, { mode: 0o644 })
+        files[`${name}_FILE`] = file
+      }),
+    )
+    await chmod(folder, 0o755)
+    const there = async (...args: string[]) => await run(files, args, isRoot ? { uid: 54_321, cwd: '/' } : { cwd: '/' })
+    const id = await paid()
+    expect(await there('sync', id, '--json')).toMatchObject({ status: 0, stderr: '' })
+    expect((await service.history(id)).syncs).toMatchObject([
+      { actor: isRoot ? 'cli:uid-54321' : expect.stringMatching(/^cli:/) },
+    ])
+    const orders = path.join(folder, 'production.csv')
+    await writeFile(orders, `paymentId,businessNo,channel,amount\n${newPaymentId()},PR1,ali_pay,7\n`)
+    const notice = await paid({ notifyUrl: 'http://127.0.0.1:9/' })
+    await service.sync(notice)
+    const noticeId = (await service.history(notice)).notices[0]?.id ?? ''
+    const wrong = await service.register()
+    service.wechat.putTrade(wrong, { state: 'SUCCESS', amount: 1 })
+    await service.sync(wrong)
+    const exceptionId = (await service.history(wrong)).exceptions[0]?.id ?? ''
+    for (const args of [
+      ['sign', id],
+      ['show', id],
+      ['batch', '--from', '1m', '--dry-run'],
+      ['batches'],
+      ['import', orders],
+      ['exceptions'],
+      ['resolve', exceptionId, 'seen'],
+      ['notices'],
+      ['redeliver', noticeId],
+      ['migrate'],
+      ['doctor'],
+    ]) {
+      const { status, stderr } = await there(...args)
+      expect([args[0], status, stderr.includes('    at ')]).toEqual([args[0], 0, false])
+    }
+    await proxy.close()
   })
 })

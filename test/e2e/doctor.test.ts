@@ -1,0 +1,141 @@
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+
+import { issueCertificate } from '../../src/sandbox/certificates.js'
+import { newKeyPair, privatePem, publicPem } from '../../src/sandbox/keys.js'
+import { createWechatSandbox } from '../../src/sandbox/wechat.js'
+import { commandSettings, type Ran, unipay } from '../support/cli.js'
+import { createDatabase } from '../support/database.js'
+import { startService, type TestService } from '../support/service.js'
+
+type Check = { check: string; result: 'ok' | 'warning' | 'failed'; found: string; todo: string }
+
+const DAY_MS = 86_400_000
+
+let service: TestService
+let stranger: Awaited<ReturnType<typeof newKeyPair>>
+beforeAll(async () => {
+  service = await startService()
+  stranger = await newKeyPair()
+})
+afterAll(async () => {
+  await service.stop()
+})
+
+async function doctor(more: Record<string, string> = {}): Promise<Ran & { checks: Check[]; failed: Check[] }> {
+  const ran = await unipay({ ...commandSettings(service), ...more }, ['doctor', '--json'])
+  const { checks } = JSON.parse(ran.stdout) as { checks: Check[] }
+  const failed = checks.filter(({ result }) => result === 'failed')
+  // Whatever is wrong: the exit status says so, and each finding says what to do.
+  expect(ran.status).toBe(failed.length > 0 ? 1 : 0)
+  for (const check of checks) if (check.result !== 'ok') expect(check.todo).not.toBe('')
+  return { ...ran, checks, failed }
+}
+
+describe('unipay doctor', () => {
+  it('finds nothing wrong where nothing is', async () => {
+    const { checks } = await doctor()
+    expect(checks.filter(({ result }) => result !== 'ok')).toEqual([])
+    expect(checks.map(({ check }) => check)).toEqual(
+      expect.arrayContaining(['settings', 'database', 'wechat_pay keys', 'ali_pay keys']),
+    )
+    const shown = await unipay(commandSettings(service), ['doctor'])
+    expect(shown).toMatchObject({ status: 0, stdout: expect.stringContaining('both signatures verify') })
+  })
+
+  it.each([
+    ['WECHAT_PUBLIC_KEY', 'wechat_pay keys', 'current public key'],
+    ['ALIPAY_PUBLIC_KEY', 'ali_pay keys', 'current public key'],
+  ])('finds a key of the gateway’s that is not its key: %s', async (setting, check, todo) => {
+    const { failed } = await doctor({ [setting]: publicPem(stranger) })
+    expect(failed).toMatchObject([{ check, todo: expect.stringContaining(todo) }])
+  })
+
+  it.each([
+    ['WECHAT_PRIVATE_KEY', 'wechat_pay keys'],
+    ['ALIPAY_PRIVATE_KEY', 'ali_pay keys'],
+  ])('finds an own key that the gateway does not know: %s', async (setting, check) => {
+    const { failed } = await doctor({ [setting]: privatePem(stranger) })
+    expect(failed).toMatchObject([{ check, todo: expect.stringContaining('refuses us: compare') }])
+  })
+
+  it('finds a key that is none, and names its setting', async () => {
+    const { failed } = await doctor({ WECHAT_PRIVATE_KEY: 'no key' })
+    expect(failed).toMatchObject([{ check: 'keys', found: expect.stringContaining('WECHAT_PRIVATE_KEY') }])
+  })
+
+  it.each([
+    [400, 'behind'],
+    [-400, 'ahead'],
+  ])('finds a clock that is %i s off the gateway’s', async (offS, word) => {
+    const other = createWechatSandbox({ now: () => Date.now() + offS * 1000 })
+    await other.listen()
+    const { failed } = await doctor(other.merchantSettings())
+    await other.close()
+    expect(failed[0]).toMatchObject({
+      found: expect.stringMatching(new RegExp(`^this clock is (399|400|401) s ${word}`)),
+      todo: expect.stringContaining('NTP'),
+    })
+    expect(failed[1]).toMatchObject({ check: 'wechat_pay keys', todo: expect.stringContaining('clock first') })
+  })
+
+  it('finds a gateway that cannot be reached', async () => {
+    const { failed } = await doctor({ ALIPAY_GATEWAY_URL: 'http://127.0.0.1:9/gateway.do' })
+    expect(failed[0]).toMatchObject({ check: '127.0.0.1:9', todo: expect.stringContaining('firewall') })
+  })
+
+  it('finds a database that is away, one that is not migrated, and one of its own', async () => {
+    const away = await doctor({ DATABASE_URL: 'postgresql://nobody@127.0.0.1:9/none' })
+    expect(away.failed).toMatchObject([{ check: 'database', todo: expect.stringContaining('Is PostgreSQL up') }])
+    const empty = await createDatabase({ migrated: false })
+    const { failed } = await doctor({ DATABASE_URL: empty.url })
+    await empty.drop()
+    expect(failed).toMatchObject([
+      { check: 'database', found: expect.stringContaining('not migrated'), todo: 'Run: unipay migrate' },
+    ])
+    const embedded = await doctor({ DATABASE_URL: '', DATA_DIR: '/nowhere' })
+    expect(embedded.checks).toContainEqual(
+      expect.objectContaining({ check: 'database', result: 'warning', found: 'embedded, in /nowhere' }),
+    )
+  })
+
+  it.each([
+    [30.5, 'ok', '30 days left'],
+    [29.5, 'warning', '29 days left'],
+    [-1.5, 'failed', 'expired 2 days ago'],
+  ])('a certificate that ends in %d days is %s', async (days, result, found) => {
+    const notAfter = Date.now() + days * DAY_MS
+    const name = [['CN', 'merchant']] as const
+    const pem = await issueCertificate({
+      subject: name,
+      issuer: name,
+      serial: '0A',
+      publicKey: stranger.publicKey,
+      issuerKey: stranger.privateKey,
+      notBefore: notAfter - 365 * DAY_MS,
+      notAfter,
+      isAuthority: false,
+    })
+    const { checks } = await doctor({ WECHAT_CLIENT_CERT: pem })
+    expect(checks).toContainEqual(expect.objectContaining({ check: 'WECHAT_CLIENT_CERT', result, found }))
+  })
+
+  it('finds a certificate that is none', async () => {
+    const pem = '-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n'
+    expect((await doctor({ WECHAT_CLIENT_CERT: pem })).failed).toMatchObject([
+      { check: 'certificates' },
+      { check: 'keys', found: expect.stringContaining('WECHAT_CLIENT_CERT') },
+    ])
+  })
+
+  it('finds missing settings, each with its name', async () => {
+    const { failed } = await doctor({ SIGN_SECRETS: '', WECHAT_APP_ID: '', NODE_ENV: 'production', DATABASE_URL: '' })
+    expect(failed.map(({ found }) => found.split(' ')[0])).toEqual(
+      expect.arrayContaining(['SIGN_SECRETS', 'WECHAT_APP_ID', 'DATABASE_URL']),
+    )
+    expect((await doctor({ OPS_TOKENS: '' })).checks).toContainEqual(
+      expect.objectContaining({ check: 'OPS_TOKENS', result: 'warning' }),
+    )
+    const none = await doctor({ WECHAT_MCH_ID: '', WECHAT_APP_ID: '', ALIPAY_APP_ID: '' })
+    expect(none.failed).toMatchObject([{ check: 'channels' }])
+  })
+})
