@@ -71,6 +71,8 @@ const BREAKER_PROBE_AFTER_MS = 5_000
 
 const RANK = { operator: 2, merchant: 1, sweeper: 0 } as const satisfies Record<CallPriority, number>
 
+const BREAKER_OPENED = new Error('the breaker opened')
+
 type Settled<T> = Readonly<{ called: Called<T>; isFault: boolean }>
 
 /** One channel's calls: rate and concurrency with priorities, a breaker, a deadline, and retries within it. */
@@ -95,8 +97,11 @@ export function createCaller(options: CallerOptions) {
     },
   )
   let openedAt = 0
+  /** Ends the waiting of each call that has not begun. */
+  const waitingCalls = new Set<AbortController>()
   breaker.onBreak(() => {
     openedAt = now()
+    for (const waiting of waitingCalls) waiting.abort(BREAKER_OPENED)
   })
   breaker.onStateChange(() => observer.breaker(channel, availability()))
   observer.breaker(channel, 'closed')
@@ -147,20 +152,27 @@ export function createCaller(options: CallerOptions) {
     // Only waiting is given up at the deadline: a request under way ends by its own signal and is counted by the breaker.
     const waiting = new AbortController()
     const giveUp = () => waiting.abort()
+    const begin = () => {
+      waitingCalls.delete(waiting)
+      signal.removeEventListener('abort', giveUp)
+    }
     signal.addEventListener('abort', giveUp)
+    waitingCalls.add(waiting)
     try {
       return await queue.add(
         async () => {
-          signal.removeEventListener('abort', giveUp)
+          begin()
           observer.budgetWait(channel, (performance.now() - startedMs) / 1000)
           return (await breaker.execute(work)).called
         },
         { priority: RANK[priority], signal: waiting.signal },
       )
     } catch (error) {
-      if (error instanceof BrokenCircuitError) return breakerOpen()
+      if (error instanceof BrokenCircuitError || waiting.signal.reason === BREAKER_OPENED) return breakerOpen()
       if (waiting.signal.aborted) return unknown('back_off', 'budget_exhausted', '支付网关繁忙，请稍后重试', [])
       throw error
+    } finally {
+      begin()
     }
   }
 
@@ -208,7 +220,6 @@ function breakerOpen(): GatewayUnknown {
 
 /** False where the deadline came first. */
 async function paused(ms: number, signal: AbortSignal): Promise<boolean> {
-  if (signal.aborted) return false
   return await new Promise<boolean>((resolve) => {
     const end = (isWhole: boolean) => {
       clearTimeout(timer)

@@ -222,6 +222,46 @@ describe('the breaker', () => {
     expect(outcomes.at(-1)).toBe('query breaker_open')
   })
 
+  it('what waits for its turn when it opens is told so at once, and never runs', async () => {
+    // The budget of this second is spent with the call that opens the breaker.
+    const { caller, outcomes } = callerWith({ ratePerS: 30, timeoutMs: 10_000 })
+    await calls(caller, 29, fails)
+    const { started, tryOnce, release } = held()
+    const last = caller.call('query', by('merchant'), async () => {
+      await tryOnce('last')()
+      return unknown()
+    })
+    await vi.waitFor(() => expect(started).toEqual(['last']))
+    const waiting = (['operator', 'merchant', 'sweeper'] as const).map(
+      async (priority) => await caller.call('query', by(priority), tryOnce(priority)),
+    )
+    const openedMs = performance.now()
+    await release()
+    expect(await Promise.all(waiting)).toMatchObject(
+      Array.from({ length: 3 }, () => ({ kind: 'unknown', duty: 'back_off', reason: 'breaker_open', exchanges: [] })),
+    )
+    expect(performance.now() - openedMs).toBeLessThan(500)
+    await last
+    expect(caller.waiting()).toBe(0)
+    expect(started).toEqual(['last'])
+    expect(outcomes.slice(-3)).toContain('query breaker_open')
+  })
+
+  it('several that come in the moment of the probe share its fate', async () => {
+    const { caller } = await opened()
+    vi.setSystemTime(Date.now() + 5_000)
+    const { started, tryOnce, release } = held()
+    const probe = caller.call('query', by('merchant'), async () => {
+      await tryOnce('probe')()
+      return unknown()
+    })
+    const others = Array.from({ length: 3 }, async () => await caller.call('query', by('merchant'), tryOnce('other')))
+    await release()
+    expect(await probe).toMatchObject({ kind: 'unknown', reason: 'gateway_error' })
+    for (const other of await Promise.all(others)) expect(other).toMatchObject({ reason: 'breaker_open' })
+    expect(started).toEqual(['probe'])
+  })
+
   it('business answers do not open it, whatever they say', async () => {
     const { caller } = callerWith()
     await calls(caller, 200, async () => unknown({ isFault: false, reason: 'configuration' }))
