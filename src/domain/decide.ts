@@ -116,10 +116,18 @@ function isAnotherTransaction(situation: Situation, trade: Pick<Trade, 'gatewayO
   )
 }
 
-/** What became of a close: done, still open though the gateway refused, or still open though it accepted. */
+/**
+ * What the gateway said to a close. `reversed`: a payment code's trade is revoked, and what was paid of it goes back.
+ * `refunded`: the same, and it had been paid.
+ */
+export type Closing = 'accepted' | 'refused' | 'reversed' | 'refunded'
+
+/** What became of a close: done, still open though the gateway refused, or the trade is not as the gateway said. */
 export type CloseDecision =
   | (Decision & { readonly confirmed: true })
   | Readonly<{ confirmed: false; why: 'refused' | 'contradiction' }>
+
+const CONTRADICTION = { confirmed: false, why: 'contradiction' } as const
 
 /**
  * The decision after a close and a second query. `first` is the decision that led to the close; `closing` is what the
@@ -128,21 +136,24 @@ export type CloseDecision =
 export function decideAfterClose(
   situation: Situation,
   first: Decision,
-  closing: 'accepted' | 'refused',
+  closing: Closing,
   trade: Pick<Trade, 'state' | 'gatewayOrderNo'>,
 ): CloseDecision {
+  if (trade.state === 'refunded') return { ...decide(situation, trade), confirmed: true }
+  // The money is on its way back, and the query does not show it yet: neither settled nor closed as unpaid.
+  if (closing === 'refunded') return CONTRADICTION
   switch (trade.state) {
     case 'paid':
-    case 'refunded':
-      return { ...decide(situation, trade), confirmed: true }
+      // Of a reversed trade "paid" is either old or about to be given back: the next sync's query tells which.
+      return closing === 'reversed' ? CONTRADICTION : { ...decide(situation, trade), confirmed: true }
     case 'paying':
-      return { confirmed: false, why: closing === 'refused' ? 'refused' : 'contradiction' }
+      return closing === 'refused' ? { confirmed: false, why: 'refused' } : CONTRADICTION
     case 'not_found_yet':
       // Alipay has nothing to close before the buyer scans: the order closes here and stays on the late-payment watch.
       return { action: 'close_gateway', exception: null, byExpiry: first.byExpiry, confirmed: true }
     case 'closed':
     case 'not_found': {
-      if (closing === 'accepted')
+      if (closing !== 'refused')
         return { action: 'close_gateway', exception: null, byExpiry: first.byExpiry, confirmed: true }
       // Refused, and closed all the same: somebody else closed it in between.
       const action = situation.status === 'close' ? 'none' : 'close_local'

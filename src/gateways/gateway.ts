@@ -7,6 +7,8 @@ export type TradeRef = Readonly<{
   /** The gateway's transaction number where it is known; else null. */
   gatewayOrderNo: string | null
   payWay: PayWay
+  /** A reverse of it was accepted just now: what could be tried again before cannot be any more. */
+  isReversed?: boolean
 }>
 
 /** Who waits for the answer. An operator goes before a merchant, a merchant before the sweeper. */
@@ -79,10 +81,12 @@ export type QueryOutcome = Readonly<{ kind: 'trade'; trade: Trade; exchanges: re
 /**
  * `accepted`: the gateway said, verifiably, that it closed (or reversed) the trade. It is no proof: ask again.
  * `refused`: it said, verifiably, that it did not (already paid, too early, no such trade …): ask again too.
+ * `refunded`: of a payment code that was paid meanwhile; the money goes back, so only a refunded trade may follow.
  */
 export type CloseOutcome =
   | Readonly<{ kind: 'accepted'; exchanges: readonly Exchange[] }>
   | Readonly<{ kind: 'refused'; reason: string; message: string; exchanges: readonly Exchange[] }>
+  | Readonly<{ kind: 'refunded'; exchanges: readonly Exchange[] }>
   | GatewayUnknown
 
 /** Whether calls get through: `open` answers at once without asking, `half_open` lets one find out. */
@@ -93,7 +97,7 @@ export type GatewayAvailability = 'closed' | 'half_open' | 'open'
  *
  * - They never throw for anything the network or the gateway does; every such thing is an outcome.
  * - They return within `GATEWAY_TIMEOUT_MS` per call, all retries, fail-over and waiting for budget included.
- * - `kind: 'trade'`, `accepted` and `refused` are only said on the strength of a verified signature.
+ * - `kind: 'trade'`, `accepted`, `refused` and `refunded` are only said on the strength of a verified signature.
  * - They hold no state of an order, and never compare the answer with it: that is the domain's work.
  */
 export interface Gateway {

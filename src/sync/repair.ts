@@ -24,9 +24,12 @@ export const GATEWAY_CALLS_MAX = 3
 const WAIT: Decision = { action: 'wait', exception: null, byExpiry: false }
 
 /** Asks what became of the trade and decides. Nothing changes anywhere. */
-export async function findOut({ gateway, lease, situation, options, hasTimeForCall }: Investigation): Promise<Finding> {
+export async function findOut(
+  { gateway, lease, situation, options, hasTimeForCall }: Investigation,
+  isReversed = false,
+): Promise<Finding> {
   if (!hasTimeForCall()) return leaseEnding([])
-  const asked = await gateway.queryOrder(tradeRef(lease), options)
+  const asked = await gateway.queryOrder({ ...tradeRef(lease), isReversed }, options)
   if (asked.kind === 'unknown') return { kind: 'unknown', unknown: asked, exchanges: asked.exchanges }
   const { trade, exchanges } = asked
   const mismatch = checkTrade(lease.order, trade, gateway.account)
@@ -50,20 +53,22 @@ export async function repairAtGateway(investigation: Investigation, finding: Fin
   const soFar = [...finding.exchanges, ...closing.exchanges]
   if (closing.kind === 'unknown') return { kind: 'unknown', unknown: closing, exchanges: soFar }
 
-  const again = await findOut(investigation)
+  const isReversed = closing.kind === 'accepted' && lease.order.payWay === 'bar_code'
+  const again = await findOut(investigation, isReversed)
   const exchanges = [...soFar, ...again.exchanges]
   if (again.kind !== 'decided') return { ...again, exchanges }
-  const after = decideAfterClose(situation, finding.decision, closing.kind, again.trade)
+  const after = decideAfterClose(situation, finding.decision, isReversed ? 'reversed' : closing.kind, again.trade)
   if (after.confirmed) return { ...again, decision: after, exchanges }
   if (closing.kind === 'refused') {
     return { ...again, decision: WAIT, note: `close refused: ${closing.reason}`, exchanges }
   }
-  // An accepted close of a trade that can still be paid: believing either half could rob someone.
+  // An accepted close of a trade that can still be paid, a reversed one that is paid: believing either half could rob
+  // someone.
   const unknown: GatewayUnknown = {
     kind: 'unknown',
     duty: 'retry',
     reason: 'close_unconfirmed',
-    message: '网关已受理关闭，但订单仍可支付',
+    message: '网关已受理关闭或撤销，但订单状态与之不符',
     exchanges,
   }
   return { kind: 'unknown', unknown, exchanges }

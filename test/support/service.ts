@@ -7,7 +7,7 @@ import { loadConfig } from '../../src/config.js'
 import { type SignField, signatureOf, signText } from '../../src/domain/sign.js'
 import { createLog } from '../../src/log.js'
 import { type AlipaySandbox, createAlipaySandbox } from '../../src/sandbox/alipay.js'
-import { createWechatSandbox, type WechatSandbox } from '../../src/sandbox/wechat.js'
+import { createWechatSandbox, type WechatSandbox, type WechatSandboxOptions } from '../../src/sandbox/wechat.js'
 import { createDatabase, type TestDatabase } from './database.js'
 
 export const SECRET = '123456'
@@ -73,8 +73,8 @@ const SWEEP_ROUNDS_MAX = 10_000
 /** Both simulated gateways, listening; whoever made them closes them. */
 export type Sandboxes = Readonly<{ wechat: WechatSandbox; alipay: AlipaySandbox }>
 
-export async function startSandboxes(): Promise<Sandboxes> {
-  const sandboxes = { wechat: createWechatSandbox(), alipay: createAlipaySandbox() }
+export async function startSandboxes(wechat: WechatSandboxOptions = {}): Promise<Sandboxes> {
+  const sandboxes = { wechat: createWechatSandbox(wechat), alipay: createAlipaySandbox() }
   await Promise.all([sandboxes.wechat.listen(), sandboxes.alipay.listen()])
   return sandboxes
 }

@@ -204,9 +204,9 @@ describe('a close or cancel', () => {
   })
 
   it.each([
-    [null, 'closed'],
-    ['close', 'closed'],
-    ['refund', 'paid_and_refunded'],
+    [null, 'accepted'],
+    ['close', 'accepted'],
+    ['refund', 'refunded'],
     ['', undefined],
     ['teleport', undefined],
   ] as const)('action %s: %s', (action, effect) => {

@@ -1,6 +1,7 @@
 import { describe, expect, it } from 'vitest'
 
 import {
+  type Closing,
   checkTrade,
   decide,
   decideAfterClose,
@@ -134,37 +135,66 @@ describe('the decision table', () => {
   })
 })
 
+// Written from the specification: what the second query says, against what the close was answered; `@` is told as
+// pay_timeout, `?` means that nothing changes because the two contradict each other, `-` that the close was refused.
+const AFTER_CLOSE = `
+order    ; now           ; accepted                   ; refused                    ; reversed                   ; refunded
+progress ; paid          ; settle                     ; settle                     ; ?                          ; ?
+progress ; paying        ; ?                          ; -                          ; ?                          ; ?
+progress ; closed        ; close_gateway@             ; close_local                ; close_gateway@             ; ?
+progress ; refunded      ; none !refunded_unsettled   ; none !refunded_unsettled   ; none !refunded_unsettled   ; none !refunded_unsettled
+progress ; not_found     ; close_gateway@             ; close_local                ; close_gateway@             ; ?
+progress ; not_found_yet ; close_gateway@             ; close_gateway@             ; close_gateway@             ; ?
+fail     ; paid          ; settle                     ; settle                     ; ?                          ; ?
+fail     ; paying        ; ?                          ; -                          ; ?                          ; ?
+fail     ; closed        ; close_gateway@             ; close_local                ; close_gateway@             ; ?
+fail     ; refunded      ; none !refunded_unsettled   ; none !refunded_unsettled   ; none !refunded_unsettled   ; none !refunded_unsettled
+fail     ; not_found     ; close_gateway@             ; close_local                ; close_gateway@             ; ?
+fail     ; not_found_yet ; close_gateway@             ; close_gateway@             ; close_gateway@             ; ?
+close    ; paid          ; settle !paid_after_close   ; settle !paid_after_close   ; ?                          ; ?
+close    ; paying        ; ?                          ; -                          ; ?                          ; ?
+close    ; closed        ; close_gateway@             ; none                       ; close_gateway@             ; ?
+close    ; refunded      ; none                       ; none                       ; none                       ; none
+close    ; not_found     ; close_gateway@             ; none                       ; close_gateway@             ; ?
+close    ; not_found_yet ; close_gateway@             ; close_gateway@             ; close_gateway@             ; ?
+`
+const CLOSINGS = ['accepted', 'refused', 'reversed', 'refunded'] as const
+const afterCloseRows = AFTER_CLOSE.trim()
+  .split('\n')
+  .slice(1)
+  .map((line) => line.split(';').map((cell) => cell.trim()) as [OrderStatus, TradeState, ...string[]])
+
 describe('the decision after a close', () => {
-  const first = { action: 'close_gateway', exception: null, byExpiry: true } as const
-  const after = (
-    status: OrderStatus,
-    closing: 'accepted' | 'refused',
-    state: TradeState,
-    over: Partial<Situation> = {},
-  ) => decideAfterClose(situation(status, { expired: true, ...over }), first, closing, { state, gatewayOrderNo: null })
+  function saidAfter(status: OrderStatus, closing: Closing, state: TradeState, byExpiry: boolean): string {
+    const first = { action: 'close_gateway', exception: null, byExpiry } as const
+    const after = decideAfterClose(situation(status, { expired: true }), first, closing, {
+      state,
+      gatewayOrderNo: null,
+    })
+    if (!after.confirmed) return after.why === 'refused' ? '-' : '?'
+    const { action, exception } = after
+    return `${action}${after.byExpiry ? '@' : ''}${exception === null ? '' : ` !${exception}`}`
+  }
 
-  it.each([
-    ['progress', 'accepted', 'paid', 'settle', null, false],
-    ['progress', 'refused', 'paid', 'settle', null, false],
-    ['close', 'refused', 'paid', 'settle', 'paid_after_close', false],
-    ['progress', 'accepted', 'refunded', 'none', 'refunded_unsettled', false],
-    ['progress', 'accepted', 'closed', 'close_gateway', null, true],
-    ['progress', 'accepted', 'not_found', 'close_gateway', null, true],
-    ['progress', 'refused', 'closed', 'close_local', null, false],
-    ['progress', 'refused', 'not_found', 'close_local', null, false],
-    ['fail', 'refused', 'closed', 'close_local', null, false],
-    ['close', 'refused', 'closed', 'none', null, false],
-    ['close', 'accepted', 'closed', 'close_gateway', null, true],
-    ['progress', 'refused', 'not_found_yet', 'close_gateway', null, true],
-    ['progress', 'accepted', 'not_found_yet', 'close_gateway', null, true],
-  ] as const)('%s order, close %s, now %s: %s', (status, closing, state, action, exception, byExpiry) => {
-    expect(after(status, closing, state)).toEqual({ action, exception, byExpiry, confirmed: true })
+  it('is tested for every trade state, of every order that is ever closed at the gateway', () => {
+    const closable = ORDER_STATUSES.filter((status) =>
+      TRADE_STATES.some((state) => said(status, state, { expired: true }).startsWith('close_gateway')),
+    )
+    expect(afterCloseRows.map(([status, state]) => `${status} ${state}`).toSorted()).toEqual(
+      closable.flatMap((status) => TRADE_STATES.map((state) => `${status} ${state}`)).toSorted(),
+    )
   })
 
-  it('a trade that can still be paid is not closed, whatever the gateway said to the close', () => {
-    expect(after('progress', 'accepted', 'paying')).toEqual({ confirmed: false, why: 'contradiction' })
-    expect(after('progress', 'refused', 'paying')).toEqual({ confirmed: false, why: 'refused' })
-  })
+  it.each(afterCloseRows)(
+    '%s order, now %s: accepted %s, refused %s, reversed %s, refunded %s',
+    (status, state, ...cells) => {
+      for (const [column, closing] of CLOSINGS.entries()) {
+        expect(saidAfter(status, closing, state, true), closing).toBe(cells[column])
+        // Closed for another reason than its time, it is not told as pay_timeout.
+        expect(saidAfter(status, closing, state, false), closing).toBe(cells[column]?.replace('@', ''))
+      }
+    },
+  )
 })
 
 describe('gatewayStatus', () => {

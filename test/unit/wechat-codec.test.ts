@@ -4,12 +4,11 @@ import path from 'node:path'
 
 import { describe, expect, it } from 'vitest'
 import { Formatter, Hash, Rsa } from 'wechatpay-axios-plugin'
-
+import { clockHint } from '../../src/gateways/clock.js'
 import { loadPublicKey } from '../../src/gateways/keys.js'
 import { openCertificates } from '../../src/gateways/wechat/certificates.js'
-import { clockHint } from '../../src/gateways/wechat/clock.js'
 import { authorize, verifyAnswer } from '../../src/gateways/wechat/codec.js'
-import { isSignedV2, parseXml, signatureV2, writeXml } from '../../src/gateways/wechat/v2-codec.js'
+import { isSignedV2, isUnambiguousV2, parseXml, signatureV2, writeXml } from '../../src/gateways/wechat/v2-codec.js'
 
 // The published vectors lie beside the project and are not part of it.
 const VECTORS = path.resolve(import.meta.dirname, '../../../shared/vectors')
@@ -254,6 +253,54 @@ describe('APIv2', () => {
     expect(
       parseXml(Buffer.concat([Buffer.from('<xml><a>'), Buffer.from([0xff]), Buffer.from('</a></xml>')])),
     ).toBeNull()
+  })
+})
+
+describe('values that hold the beginning of a member', () => {
+  const KEY_V2 = '0123456789abcdef0123456789abcdef'
+  // What an order's own text says, and what is true.
+  const attach =
+    'x&mch_id=M&out_trade_no=P1&result_code=SUCCESS&return_code=SUCCESS&total_fee=1000&trade_state=SUCCESS&z='
+  const genuine = new Map(
+    Object.entries({
+      appid: 'A',
+      attach,
+      mch_id: 'M',
+      out_trade_no: 'P1',
+      result_code: 'SUCCESS',
+      return_code: 'SUCCESS',
+      total_fee: '1000',
+      trade_state: 'NOTPAY',
+    }),
+  )
+  const [, ...rest] = [...genuine].filter(([name]) => name !== 'attach').map((member) => member.join('='))
+  const forged = new Map(
+    Object.entries({
+      appid: 'A',
+      attach: 'x',
+      mch_id: 'M',
+      out_trade_no: 'P1',
+      result_code: 'SUCCESS',
+      return_code: 'SUCCESS',
+      total_fee: '1000',
+      trade_state: 'SUCCESS',
+      z: `&${rest.join('&')}`,
+    }),
+  )
+
+  it.each(['MD5', 'HMAC-SHA256'] as const)('the signed text cannot tell the two apart (%s)', (type) => {
+    expect(signatureV2(forged, KEY_V2, type)).toBe(signatureV2(genuine, KEY_V2, type))
+  })
+
+  it('the one that hides the true members is refused, the genuine one is not', () => {
+    expect(isUnambiguousV2(genuine)).toBe(true)
+    expect(isUnambiguousV2(forged)).toBe(false)
+  })
+
+  it.each(['err_code_des', 'z', 'transaction_id'])('a plain text in %s is none of these', (name) => {
+    for (const value of ['a=1&b=2', 'return_code=SUCCESS', 'x&return_codes=1', '订单&状态='])
+      expect(isUnambiguousV2(new Map([[name, value]])), value).toBe(true)
+    expect(isUnambiguousV2(new Map([[name, 'x&return_code=']]))).toBe(false)
   })
 })
 

@@ -1,5 +1,6 @@
 import type { Trade } from '../../domain/trade.js'
 import type { Caller, Try } from '../caller.js'
+import { type ClockWatch, clockHint, skewOf } from '../clock.js'
 import type { CallOptions, CloseOutcome, Gateway, QueryOutcome, TradeRef } from '../gateway.js'
 import type { Http, HttpOutcome } from '../http.js'
 import { messageOf, notAnswered, readAnswer, unsettled } from './answer.js'
@@ -8,7 +9,7 @@ import { cancelEffect, closeRefusal, errorRow, isNotFoundYet, notFoundYet, type 
 
 export type AlipayConfig = Readonly<{ key: AppKey; answerKeys: AnswerKeys; gatewayUrl: string }>
 
-export type AlipayDeps = Readonly<{ http: Http; caller: Caller; now: () => number }>
+export type AlipayDeps = Readonly<{ http: Http; caller: Caller; now: () => number; clockWatch: ClockWatch }>
 
 const QUERY = 'alipay.trade.query'
 const CLOSE = 'alipay.trade.close'
@@ -17,7 +18,9 @@ const CANCEL = 'alipay.trade.cancel'
 /** A cancel that says `retry_flag=Y` is called again, with rising pauses, this often at most. */
 const CANCEL_TRIES_MAX = 5
 
-type Closing = Readonly<{ kind: 'accepted' }> | Readonly<{ kind: 'refused'; reason: string; message: string }>
+type Closing =
+  | Readonly<{ kind: 'accepted' | 'refunded' }>
+  | Readonly<{ kind: 'refused'; reason: string; message: string }>
 
 /** Alipay, gateway.do. */
 export function createAlipayGateway(config: AlipayConfig, deps: AlipayDeps): Gateway {
@@ -29,7 +32,7 @@ export function createAlipayGateway(config: AlipayConfig, deps: AlipayDeps): Gat
     const byTradeNo = ref.gatewayOrderNo === null ? null : { trade_no: ref.gatewayOrderNo }
     let number: Readonly<Record<string, string>> = { out_trade_no: ref.outTradeNo }
     const called = await deps.caller.call<Trade>('query', options, async (signal) => {
-      const tried = queryTry(await send(QUERY, number, signal))
+      const tried = await ask(QUERY, number, signal, queryTry)
       if (tried.kind === 'unknown' || tried.value.state !== 'not_found_yet') return tried
       if (byTradeNo === null || number === byTradeNo) return tried
       number = byTradeNo
@@ -45,17 +48,19 @@ export function createAlipayGateway(config: AlipayConfig, deps: AlipayDeps): Gat
     const called = await deps.caller.call(
       isCancel ? 'reverse' : 'close',
       options,
-      async (signal) => closeTry(method, ref, await send(method, { out_trade_no: ref.outTradeNo }, signal)),
+      async (signal) =>
+        await ask(method, { out_trade_no: ref.outTradeNo }, signal, (outcome) => closeTry(method, ref, outcome)),
       isCancel ? CANCEL_TRIES_MAX : undefined,
     )
     return called.kind === 'unknown' ? called : { ...called.value, exchanges: called.exchanges }
   }
 
-  async function send(
+  async function ask<T>(
     method: string,
     bizContent: Readonly<Record<string, string>>,
     signal: AbortSignal,
-  ): Promise<HttpOutcome> {
+    read: (outcome: HttpOutcome) => Try<T>,
+  ): Promise<Try<T>> {
     const body = await formOf(method, bizContent, config.key, deps.now())
     const headers = {
       accept: 'application/json',
@@ -64,7 +69,14 @@ export function createAlipayGateway(config: AlipayConfig, deps: AlipayDeps): Gat
       // Without the charset, Alipay reads the form as GBK, and the signature breaks on the first Chinese character.
       'content-type': 'application/x-www-form-urlencoded;charset=utf-8',
     }
-    return await deps.http.send({ method: 'POST', url: config.gatewayUrl, headers, body }, signal)
+    const outcome = await deps.http.send({ method: 'POST', url: config.gatewayUrl, headers, body }, signal)
+    const tried = read(outcome)
+    if (outcome.kind !== 'answered') return tried
+    // Answers have no time of their own; our requests have one, and are refused where it is wrong.
+    const { date } = outcome.headers
+    const skewS = skewOf(date, deps.now())
+    if (skewS !== null) deps.clockWatch(skewS)
+    return tried.kind === 'done' ? tried : { ...tried, message: `${tried.message}${clockHint(date, deps.now())}` }
   }
 
   function queryTry(outcome: HttpOutcome): Try<Trade> {
@@ -112,10 +124,8 @@ export function createAlipayGateway(config: AlipayConfig, deps: AlipayDeps): Gat
 }
 
 function closingOf(method: string, result: Result): Closing | undefined {
-  const effect = method === CANCEL ? cancelEffect(result.action) : 'closed'
-  if (effect === undefined) return undefined
-  if (effect === 'closed') return { kind: 'accepted' }
-  return { kind: 'refused', reason: effect, message: '撤销前买家已付款，款项已退回' }
+  const effect = method === CANCEL ? cancelEffect(result.action) : 'accepted'
+  return effect === undefined ? undefined : { kind: effect }
 }
 
 function whyError(result: Result) {

@@ -3,6 +3,7 @@ import { createPublicKey, type KeyObject, type X509Certificate } from 'node:cryp
 import type { Config } from '../../config.js'
 import type { Log } from '../../log.js'
 import { createCaller, type GatewayObserver } from '../caller.js'
+import { createClockWatch } from '../clock.js'
 import type { Gateway } from '../gateway.js'
 import { createHttp } from '../http.js'
 import { daysLeftOf, KeyError, loadCertificate, loadPrivateKey, loadPublicKey, required, requirePair } from '../keys.js'
@@ -53,7 +54,7 @@ export function createAlipay(
   const key = { appId, privateKey, certificates }
   const gateway = createAlipayGateway(
     { key, answerKeys, gatewayUrl: settings.ALIPAY_GATEWAY_URL },
-    { http, caller, now: deps.now },
+    { http, caller, now: deps.now, clockWatch: createClockWatch('ali_pay', deps) },
   )
   return { gateway, close: () => http.close() }
 }

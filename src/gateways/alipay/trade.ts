@@ -77,12 +77,12 @@ export function closeRefusal({ code, sub_code: subCode }: Result): string | unde
 
 /**
  * What a cancel did (Alipay, alipay.trade.cancel: action). Not there: there was nothing to cancel. `refund`: the buyer paid
- * between query and cancel, and the money went back. That did not end an unpaid trade, so it counts as refused: the
- * order is not closed as unpaid, and the next query finds a closed trade with a pay date, which is a refunded one.
+ * between query and cancel, and the money goes back; the next query finds a closed trade with a pay date, which is a
+ * refunded one.
  */
-export function cancelEffect(action: string | null): 'closed' | 'paid_and_refunded' | undefined {
-  if (action === null || action === 'close') return 'closed'
-  return action === 'refund' ? 'paid_and_refunded' : undefined
+export function cancelEffect(action: string | null): 'accepted' | 'refunded' | undefined {
+  if (action === null || action === 'close') return 'accepted'
+  return action === 'refund' ? 'refunded' : undefined
 }
 
 /** What every answer has: code and message, and for errors a sub code of its own. Anything may be missing. */

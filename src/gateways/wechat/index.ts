@@ -2,11 +2,11 @@ import type { KeyObject } from 'node:crypto'
 
 import type { Trade } from '../../domain/trade.js'
 import { type Caller, type Try, unknown } from '../caller.js'
+import { type ClockWatch, clockHint } from '../clock.js'
 import type { CallOptions, CloseOutcome, Gateway, QueryOutcome, TradeRef } from '../gateway.js'
 import type { Http, HttpOutcome } from '../http.js'
 import { parseStrictJson } from '../strict-json.js'
 import { exchangeOf } from '../transcript.js'
-import { clockHint } from './clock.js'
 import { type MerchantKey, type Verdict, verifyAnswer } from './codec.js'
 import { createHosts, createSignedExchange } from './exchange.js'
 import type { Reversal } from './reversal.js'
@@ -16,6 +16,7 @@ import {
   NOT_FOUND_UNCONFIRMED,
   NOT_UNDERSTOOD,
   notAnswered,
+  told,
   UNREADABLE,
   type Unsettled,
   unsettled,
@@ -46,16 +47,13 @@ export type WechatDeps = Readonly<{
   http: Http
   caller: Caller
   now: () => number
-  /** Told a clock that is off by a minute or more: the gateway's minus ours is `-skewS`. Seconds. */
-  onSkew: (skewS: number) => void
+  clockWatch: ClockWatch
   /** Reverses payment-code orders; null where the settings for it are missing. */
   reversal: Reversal | null
 }>
 
 /** WeChat Pay refuses to close an order younger than 5 minutes (APIv3, close order). */
 export const CLOSE_NOT_BEFORE_AGE_S = 300
-/** From here on a clock is worth a warning; at 300 s answers are refused. */
-const SKEW_WARN_S = 60
 
 type Answered = Extract<HttpOutcome, { kind: 'answered' }>
 type Read = Readonly<{ kind: 'verified'; status: number; json: unknown }> | Unsettled
@@ -80,7 +78,8 @@ export function createWechatGateway(config: WechatConfig, deps: WechatDeps): Gat
       ref.gatewayOrderNo === null ? null : `${orders}/id/${encodeURIComponent(ref.gatewayOrderNo)}?${query}`
     let pathAndQuery = byNumber
     const called = await deps.caller.call<Trade>('query', options, async (signal, tryNo) => {
-      const tried = await exchange({ method: 'GET', pathAndQuery, body: '' }, tryNo, signal, queryTry)
+      const read = async (outcome: HttpOutcome) => await queryTry(outcome, ref, signal)
+      const tried = await exchange({ method: 'GET', pathAndQuery, body: '' }, tryNo, signal, read)
       if (tried.kind !== 'done' || tried.value.state !== 'not_found') return tried
       if (byTransaction === null || pathAndQuery === byTransaction) return tried
       pathAndQuery = byTransaction
@@ -126,20 +125,20 @@ export function createWechatGateway(config: WechatConfig, deps: WechatDeps): Gat
     return await read(await send({ ...request, serial: platformKeys.preferred() }, tryNo, signal), signal)
   }
 
-  async function queryTry(outcome: HttpOutcome, signal: AbortSignal): Promise<Try<Trade>> {
+  async function queryTry(outcome: HttpOutcome, ref: TradeRef, signal: AbortSignal): Promise<Try<Trade>> {
     if (outcome.kind !== 'answered') return notAnswered(outcome, 'query')
     const answer = await readAnswer(outcome, signal)
     if (answer.kind === 'unknown') return answer
     const { status, json } = answer
     if (status === 200) {
-      const trade = tradeOf(json, spMchId)
+      const trade = tradeOf(json, spMchId, ref.isReversed)
       if (trade !== undefined) return { kind: 'done', value: trade, exchange: outcome.exchange }
       return unsettled(outcome.exchange, NOT_UNDERSTOOD)
     }
     const { code, message } = errorSchema.parse(json)
     // ORDER_NOT_EXIST only: any other code means "we do not know", never "not found".
     if (status === 404 && isNotFound(code)) return { kind: 'done', value: notFound(code), exchange: outcome.exchange }
-    return unsettled(outcome.exchange, { ...errorRow(status, code), message: message || httpMessage(status) })
+    return unsettled(outcome.exchange, { ...errorRow(status, code), message: told(message || httpMessage(status)) })
   }
 
   async function closeTry(outcome: HttpOutcome, signal: AbortSignal): Promise<Try<Closing>> {
@@ -148,12 +147,15 @@ export function createWechatGateway(config: WechatConfig, deps: WechatDeps): Gat
     // A close is never repeated because of what was answered: only a fresh query can tell what it did.
     if (answer.kind === 'unknown') return { ...answer, again: false }
     const { status, json } = answer
-    if (status === 204 || status === 200)
-      return { kind: 'done', value: { kind: 'accepted' }, exchange: outcome.exchange }
+    if (status === 204) return { kind: 'done', value: { kind: 'accepted' }, exchange: outcome.exchange }
     const { code, message } = errorSchema.parse(json)
     if (isCloseRefusal(code))
-      return { kind: 'done', value: { kind: 'refused', reason: code, message }, exchange: outcome.exchange }
-    const row = { ...errorRow(status, code), message: message || httpMessage(status), again: false }
+      return {
+        kind: 'done',
+        value: { kind: 'refused', reason: code, message: told(message) },
+        exchange: outcome.exchange,
+      }
+    const row = { ...errorRow(status, code), message: told(message || httpMessage(status)), again: false }
     return unsettled(outcome.exchange, row)
   }
 
@@ -161,7 +163,7 @@ export function createWechatGateway(config: WechatConfig, deps: WechatDeps): Gat
   async function readAnswer(outcome: Answered, signal: AbortSignal): Promise<Read> {
     const verdict = await verdictOn(outcome, signal)
     if (verdict.kind === 'untrusted') return untrusted(outcome, verdict.reason)
-    if (Math.abs(verdict.skewS) >= SKEW_WARN_S) deps.onSkew(verdict.skewS)
+    deps.clockWatch(verdict.skewS)
     const json = outcome.body.length === 0 ? null : parseStrictJson(outcome.body)
     if (json === undefined) return unsettled(outcome.exchange, UNREADABLE)
     return { kind: 'verified', status: outcome.status, json }
@@ -185,7 +187,10 @@ export function createWechatGateway(config: WechatConfig, deps: WechatDeps): Gat
       // what there is to tell: it is most likely made with a key that is not set here.
       const isAdvice = reason === 'unsigned' || row.reason !== 'unknown_code'
       if (isAdvice)
-        return unsettled(outcome.exchange, { ...row, message: `${message || httpMessage(outcome.status)}${hint}` })
+        return unsettled(outcome.exchange, {
+          ...row,
+          message: `${told(message || httpMessage(outcome.status))}${hint}`,
+        })
     }
     const message =
       reason === 'stale' ? '支付网关应答的签名时间与本机时钟(clock)相差超过5分钟' : '支付网关的应答未通过验签'

@@ -1,4 +1,5 @@
 import type { Caller } from '../caller.js'
+import type { ClockWatch } from '../clock.js'
 import type { CallOptions, CloseOutcome, TradeRef } from '../gateway.js'
 import type { Http } from '../http.js'
 import { createV2Call, numberOf, type WechatV2Config } from './v2-call.js'
@@ -11,14 +12,15 @@ export type ReversalDeps = Readonly<{
   certifiedHttp: Http
   caller: Caller
   now: () => number
+  clockWatch: ClockWatch
 }>
 
 /**
  * Reverses a payment-code order (WeChat Pay APIv2, /secapi/pay/reverse): it is revoked, and what was paid meanwhile goes
  * back to the buyer. APIv3 has no other way to end such an order.
  */
-export function createReversal(config: WechatV2Config, { certifiedHttp, caller, now }: ReversalDeps) {
-  const { send, closeTry } = createV2Call(config, { http: certifiedHttp, now })
+export function createReversal(config: WechatV2Config, { certifiedHttp, caller, ...deps }: ReversalDeps) {
+  const { send, closeTry } = createV2Call(config, { http: certifiedHttp, ...deps })
   return async (ref: TradeRef, options: CallOptions): Promise<CloseOutcome> => {
     // Always the preferred host: `recall` asks the same one again, and one that is not there steps back by itself.
     const tryOnce = async (signal: AbortSignal) => closeTry(await send('reverse', numberOf(ref), 0, signal), 'reverse')

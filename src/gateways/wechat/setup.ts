@@ -3,6 +3,7 @@ import type { X509Certificate } from 'node:crypto'
 import type { Config } from '../../config.js'
 import type { Log } from '../../log.js'
 import { type Caller, createCaller, type GatewayObserver } from '../caller.js'
+import { type ClockWatch, createClockWatch } from '../clock.js'
 import type { Gateway } from '../gateway.js'
 import { createHttp, type Http } from '../http.js'
 import {
@@ -39,12 +40,16 @@ export type WechatSetupDeps = Readonly<{
 
 /** A certificate that ends within so many days is worth a warning at every start. */
 const DAYS_LEFT_WARN = 30
-/** A wrong clock is told with every answer; a line a minute is enough. */
-const SKEW_WARN_EVERY_MS = 60_000
 /** Part of a call's time that a first download of the platform certificates may take: the call itself comes after it. */
 const DOWNLOAD_PART = 2
 
-type Parts = Readonly<{ settings: WechatSettings; deps: WechatSetupDeps; http: Http; caller: Caller }>
+type Parts = Readonly<{
+  settings: WechatSettings
+  deps: WechatSetupDeps
+  http: Http
+  caller: Caller
+  clockWatch: ClockWatch
+}>
 
 /** WeChat Pay as the settings describe it. A key that cannot be used stops the start (`KeyError`, naming the setting). */
 export function createWechat(
@@ -72,7 +77,7 @@ export function createWechat(
     now: deps.now,
     random: deps.random,
   })
-  const parts = { settings, deps, http: open(), caller }
+  const parts = { settings, deps, http: open(), caller, clockWatch: createClockWatch('wechat_pay', deps) }
   const reversal = reversalOf(parts, open)
   return {
     gateway: settings.WECHAT_API === 'v2' ? v2GatewayOf(parts, reversal) : v3GatewayOf(parts, reversal),
@@ -83,7 +88,7 @@ export function createWechat(
 }
 
 function v3GatewayOf(parts: Parts, reversal: Reversal | null): Gateway {
-  const { settings, deps, http, caller } = parts
+  const { settings, deps, http, caller, clockWatch } = parts
   const merchantKey: MerchantKey = {
     mchId: settings.WECHAT_SP_MCH_ID ?? merchantOf(settings).mchId,
     serial: required('WECHAT_CERT_SERIAL', settings.WECHAT_CERT_SERIAL, FOR_V3),
@@ -93,11 +98,11 @@ function v3GatewayOf(parts: Parts, reversal: Reversal | null): Gateway {
     ),
   }
   const config = { ...merchantOf(settings), merchantKey, platformKeys: platformKeysOf(parts, merchantKey) }
-  return createWechatGateway(config, { http, caller, now: deps.now, onSkew: skewWarning(deps), reversal })
+  return createWechatGateway(config, { http, caller, now: deps.now, clockWatch, reversal })
 }
 
-function v2GatewayOf({ settings, deps, http, caller }: Parts, reversal: Reversal | null): Gateway {
-  return createWechatV2Gateway(v2ConfigOf(settings), { http, caller, now: deps.now, reversal })
+function v2GatewayOf({ settings, deps, http, caller, clockWatch }: Parts, reversal: Reversal | null): Gateway {
+  return createWechatV2Gateway(v2ConfigOf(settings), { http, caller, now: deps.now, clockWatch, reversal })
 }
 
 /**
@@ -165,7 +170,7 @@ function certificatesOf({ settings, deps, http }: Parts, merchantKey: MerchantKe
 
 /** Null where the settings for reversals are missing; half of them is a mistake. */
 function reversalOf(
-  { settings, deps, caller }: Parts,
+  { settings, deps, caller, clockWatch }: Parts,
   open: (tls: { cert: string; key: string }) => Http,
 ): Reversal | null {
   const { WECHAT_CLIENT_CERT: cert, WECHAT_CLIENT_KEY: key, WECHAT_API_V2_KEY: apiKey } = settings
@@ -179,7 +184,7 @@ function reversalOf(
   // An APIv3 merchant without an APIv2 key has no payment-code orders to reverse; asked for one, it is told what is missing.
   if (apiKey === undefined) return null
   const tls = { cert: certificatePem, key: privateKey.export({ type: 'pkcs8', format: 'pem' }).toString() }
-  return createReversal(v2ConfigOf(settings), { certifiedHttp: open(tls), caller, now: deps.now })
+  return createReversal(v2ConfigOf(settings), { certifiedHttp: open(tls), caller, now: deps.now, clockWatch })
 }
 
 const FOR_V3 = 'WECHAT_API=v3 needs it'
@@ -203,14 +208,4 @@ function merchantOf(settings: WechatSettings) {
 function warnOfExpiry(setting: string, certificate: X509Certificate, deps: WechatSetupDeps): void {
   const daysLeft = daysLeftOf(certificate, deps.now())
   if (daysLeft <= DAYS_LEFT_WARN) deps.log.warn({ event: 'certificate_expires', setting, daysLeft })
-}
-
-function skewWarning(deps: WechatSetupDeps): (skewS: number) => void {
-  let notBeforeMs = Number.NEGATIVE_INFINITY
-  return (skewS) => {
-    const nowMs = deps.now()
-    if (nowMs < notBeforeMs) return
-    notBeforeMs = nowMs + SKEW_WARN_EVERY_MS
-    deps.log.warn({ event: 'clock_skew', channel: 'wechat_pay', skewS })
-  }
 }

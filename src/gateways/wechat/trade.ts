@@ -14,9 +14,12 @@ const STATE_OF: Readonly<Record<string, TradeState>> = {
   ACCEPT: 'paying',
   CLOSED: 'closed',
   REVOKED: 'closed',
-  // The buyer may try again until the order expires; a payment code's failed attempt is reversed first (then REVOKED).
+  // The buyer may try again until the order expires.
   PAYERROR: 'paying',
 }
+
+/** After a reverse: a payment code's failed attempt is over then, whether it is told as REVOKED or still as failed. */
+const STATE_OF_REVERSED: typeof STATE_OF = { ...STATE_OF, PAYERROR: 'closed' }
 
 type Row = Readonly<{ duty: UnknownDuty; reason: UnknownReason; again: boolean; isFault: boolean }>
 
@@ -96,11 +99,11 @@ const tradeSchema = z.object({
  * The trade that a verified answer tells of; undefined where its state or amount is not understood, or where it does not
  * say whose order it speaks of, which every genuine answer does. `spMchId`: the service provider in partner mode.
  */
-export function tradeOf(answer: unknown, spMchId: string | null): Trade | undefined {
+export function tradeOf(answer: unknown, spMchId: string | null, isReversed = false): Trade | undefined {
   const parsed = tradeSchema.safeParse(answer)
   if (!parsed.success) return undefined
   const { data } = parsed
-  return tradeFrom({
+  return tradeFrom(isReversed, {
     gatewayState: data.trade_state,
     outTradeNo: data.out_trade_no ?? null,
     merchantId: merchantOf(spMchId, data.sp_mchid, spMchId === null ? data.mchid : data.sub_mchid),
@@ -113,12 +116,12 @@ export function tradeOf(answer: unknown, spMchId: string | null): Trade | undefi
 }
 
 /** The same of an APIv2 answer (WeChat Pay APIv2, orderquery). */
-export function tradeOfV2(fields: V2Fields, spMchId: string | null): Trade | undefined {
+export function tradeOfV2(fields: V2Fields, spMchId: string | null, isReversed = false): Trade | undefined {
   const total = member(fields, 'total_fee')
   const timeEnd = member(fields, 'time_end')
   const paidAt = timeEnd === null ? null : beijingTime(timeEnd)
   if (paidAt === undefined || (total !== null && !/^\d{1,15}$/.test(total))) return undefined
-  return tradeFrom({
+  return tradeFrom(isReversed, {
     gatewayState: member(fields, 'trade_state') ?? '',
     outTradeNo: member(fields, 'out_trade_no'),
     ...identityOfV2(fields, spMchId),
@@ -154,13 +157,16 @@ export function notFound(code: string, identity: Partial<Pick<Trade, 'merchantId
 
 type Told = Omit<Trade, 'state' | 'amountFen'> & Readonly<{ total: number | null }>
 
-function tradeFrom({ total, ...told }: Told): Trade | undefined {
-  const state = Object.hasOwn(STATE_OF, told.gatewayState) ? STATE_OF[told.gatewayState] : undefined
+function tradeFrom(isReversed: boolean, { total, ...told }: Told): Trade | undefined {
+  const stateOf = isReversed ? STATE_OF_REVERSED : STATE_OF
+  const state = Object.hasOwn(stateOf, told.gatewayState) ? stateOf[told.gatewayState] : undefined
   if (state === undefined) return undefined
   if (told.outTradeNo === null || told.merchantId === null || told.appId === null) return undefined
   const amountFen = total === null ? null : fenFrom(total)
   if (amountFen === undefined || (state === 'paid' && amountFen === null)) return undefined
-  return { ...told, state, amountFen }
+  // An amount without a currency is one of yuan, by the gateway's definition; an unpaid trade may just not tell it.
+  const currency = told.currency ?? (state === 'paid' ? 'CNY' : null)
+  return { ...told, currency, state, amountFen }
 }
 
 /** In partner mode the sub-merchant, unless the provider is another one: then that one, so that the difference is seen. */

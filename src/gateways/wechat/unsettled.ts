@@ -8,6 +8,14 @@ export type Unsettled = Extract<Try<never>, { kind: 'unknown' }>
 /** What the gateway verifiably said to a close or a reverse. */
 export type Closing = Readonly<{ kind: 'accepted' }> | Readonly<{ kind: 'refused'; reason: string; message: string }>
 
+/** Who sent it decides its length, and not all of it is signed. Characters. */
+const MESSAGE_LENGTH_MAX = 200
+
+/** A gateway's text as callers are told it. */
+export function told(message: string): string {
+  return message.slice(0, MESSAGE_LENGTH_MAX)
+}
+
 export function unsettled(exchange: Exchange, why: Omit<Unsettled, 'kind' | 'exchange'>): Unsettled {
   return { kind: 'unknown', exchange, ...why }
 }

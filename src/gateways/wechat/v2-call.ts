@@ -1,12 +1,21 @@
 import { randomBytes } from 'node:crypto'
 
 import type { Try } from '../caller.js'
+import { type ClockWatch, skewOf } from '../clock.js'
 import type { TradeRef } from '../gateway.js'
 import type { Http, HttpOutcome } from '../http.js'
 import { createHosts, createXmlExchange } from './exchange.js'
 import { errorRow, identityOfV2, isCloseRefusal } from './trade.js'
-import { type Closing, notAnswered, UNREADABLE, type Unsettled, unsettled } from './unsettled.js'
-import { isSignedV2, parseXml, signatureV2, type V2Fields, type V2SignType, writeXml } from './v2-codec.js'
+import { type Closing, notAnswered, told, UNREADABLE, type Unsettled, unsettled } from './unsettled.js'
+import {
+  isSignedV2,
+  isUnambiguousV2,
+  parseXml,
+  signatureV2,
+  type V2Fields,
+  type V2SignType,
+  writeXml,
+} from './v2-codec.js'
 
 export type WechatV2Config = Readonly<{
   mchId: string
@@ -27,8 +36,10 @@ type Read = Readonly<{ kind: 'verified'; fields: V2Fields }> | Unsettled
 /** Which number of the trade is asked by. */
 export type V2Number = Readonly<{ out_trade_no: string } | { transaction_id: string }>
 
+export type V2CallDeps = Readonly<{ http: Http; now: () => number; clockWatch: ClockWatch }>
+
 /** One APIv2 request, and how far its answer is to be believed. */
-export function createV2Call(config: WechatV2Config, { http, now }: Readonly<{ http: Http; now: () => number }>) {
+export function createV2Call(config: WechatV2Config, { http, now, clockWatch }: V2CallDeps) {
   const post = createXmlExchange({ http, hosts: createHosts(config.baseUrls, now) })
   const merchant: Record<string, string> =
     config.spMchId === null ? { mch_id: config.mchId } : { mch_id: config.spMchId, sub_mch_id: config.mchId }
@@ -43,7 +54,11 @@ export function createV2Call(config: WechatV2Config, { http, now }: Readonly<{ h
     const members = { appid: config.appId, ...merchant, ...number, nonce_str: nonce, sign_type: config.signType }
     const fields = new Map(Object.entries(members))
     fields.set('sign', signatureV2(fields, config.apiKey, config.signType))
-    return await post(PATHS[operation], writeXml(fields), tryNo, signal)
+    const outcome = await post(PATHS[operation], writeXml(fields), tryNo, signal)
+    // Nothing in APIv2 depends on clocks; a wrong one is worth a word all the same.
+    const skewS = outcome.kind === 'answered' ? skewOf(outcome.headers['date'], now()) : null
+    if (skewS !== null) clockWatch(skewS)
+    return outcome
   }
 
   /**
@@ -55,14 +70,15 @@ export function createV2Call(config: WechatV2Config, { http, now }: Readonly<{ h
     const fields = parseXml(body)
     if (fields === null) return unsettled(exchange, UNREADABLE)
     if (fields.get('return_code') !== 'SUCCESS') {
-      return unsettled(exchange, { ...NOT_ACCEPTED, message: fields.get('return_msg') || '支付网关未受理请求' })
+      return unsettled(exchange, { ...NOT_ACCEPTED, message: told(fields.get('return_msg') || '支付网关未受理请求') })
     }
-    if (isSignedV2(fields, config.apiKey, config.signType)) return { kind: 'verified', fields }
+    if (isSignedV2(fields, config.apiKey, config.signType))
+      return isUnambiguousV2(fields) ? { kind: 'verified', fields } : unsettled(exchange, UNREADABLE)
     const code = fields.get('err_code') ?? ''
     const row = errorRow(status, code)
     // An unsigned "try again" or "slow down" may be heeded; nothing else of it.
     if (fields.get('result_code') === 'FAIL' && (row.duty === 'retry' || row.duty === 'back_off')) {
-      return unsettled(exchange, { ...row, message: fields.get('err_code_des') || code })
+      return unsettled(exchange, { ...row, message: told(fields.get('err_code_des') || code) })
     }
     const reason = (fields.get('sign') ?? '') === '' ? 'unsigned' : 'bad_signature'
     return unsettled(exchange, { ...UNTRUSTED, reason })
@@ -80,7 +96,7 @@ export function createV2Call(config: WechatV2Config, { http, now }: Readonly<{ h
     if (merchantId !== config.mchId || appId !== config.appId) return unsettled(exchange, OTHER_MERCHANT)
     if (fields.get('result_code') === 'SUCCESS') return { kind: 'done', value: { kind: 'accepted' }, exchange }
     const code = fields.get('err_code') ?? ''
-    const message = fields.get('err_code_des') || code
+    const message = told(fields.get('err_code_des') || code)
     if (operation === 'reverse' && fields.get('recall') === 'Y') return unsettled(exchange, { ...CALL_AGAIN, message })
     if (isCloseRefusal(code)) return { kind: 'done', value: { kind: 'refused', reason: code, message }, exchange }
     return unsettled(exchange, { ...errorRow(outcome.status, code), message, again: false })

@@ -48,6 +48,20 @@ export function isSignedV2(fields: V2Fields, apiKey: string, type: V2SignType): 
   return given.length === expected.length && timingSafeEqual(given, expected)
 }
 
+/** The members that decide anything, as they begin within the signed text. */
+const DECISIVE =
+  /&(?:appid|mch_id|sub_mch_id|out_trade_no|transaction_id|total_fee|return_code|result_code|err_code|trade_state)=/
+
+/**
+ * Whether the text that was signed can be these members only. Values are not escaped in it, so that a customer's text
+ * (`attach` above all) that reads `…&trade_state=SUCCESS&z=` could be cut out of a genuine answer as members of its own,
+ * the true ones hidden in `z`. Whoever does that has to hide a decisive member in some value; `attach` itself comes
+ * before all of them, can hide none, and may say what it likes.
+ */
+export function isUnambiguousV2(fields: V2Fields): boolean {
+  return [...fields].every(([name, value]) => name === 'attach' || !DECISIVE.test(value))
+}
+
 /** A request's body. Values are ours or the merchant's order numbers; markup in them is escaped all the same. */
 export function writeXml(fields: V2Fields): string {
   const members = [...fields].map(([name, value]) => `<${name}>${escaped(value)}</${name}>`)

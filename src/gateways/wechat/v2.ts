@@ -1,17 +1,19 @@
 import type { Trade } from '../../domain/trade.js'
 import { type Caller, type Try, unknown } from '../caller.js'
+import type { ClockWatch } from '../clock.js'
 import type { CallOptions, CloseOutcome, Gateway, QueryOutcome, TradeRef } from '../gateway.js'
 import type { Http, HttpOutcome } from '../http.js'
 import { CLOSE_NOT_BEFORE_AGE_S } from './index.js'
 import type { Reversal } from './reversal.js'
 import { errorRow, identityOfV2, isNotFound, notFound, tradeOfV2 } from './trade.js'
-import { NOT_FOUND_UNCONFIRMED, NOT_UNDERSTOOD, notAnswered, unsettled } from './unsettled.js'
+import { NOT_FOUND_UNCONFIRMED, NOT_UNDERSTOOD, notAnswered, told, unsettled } from './unsettled.js'
 import { createV2Call, numberOf, type V2Call, type WechatV2Config } from './v2-call.js'
 
 export type WechatV2Deps = Readonly<{
   http: Http
   caller: Caller
   now: () => number
+  clockWatch: ClockWatch
   /** Reverses payment-code orders; null where the API certificate is not configured. */
   reversal: Reversal | null
 }>
@@ -26,7 +28,7 @@ export function createWechatV2Gateway(config: WechatV2Config, deps: WechatV2Deps
     let isByTransaction = false
     const called = await deps.caller.call<Trade>('query', options, async (signal, tryNo) => {
       const number = isByTransaction && byTransaction !== null ? byTransaction : numberOf(ref)
-      const tried = queryTry(v2, config.spMchId, await v2.send('query', number, tryNo, signal))
+      const tried = queryTry(v2, config.spMchId, ref, await v2.send('query', number, tryNo, signal))
       if (tried.kind !== 'done' || tried.value.state !== 'not_found') return tried
       if (byTransaction === null || isByTransaction) return tried
       isByTransaction = true
@@ -56,18 +58,18 @@ export function createWechatV2Gateway(config: WechatV2Config, deps: WechatV2Deps
   }
 }
 
-function queryTry(v2: V2Call, spMchId: string | null, outcome: HttpOutcome): Try<Trade> {
+function queryTry(v2: V2Call, spMchId: string | null, ref: TradeRef, outcome: HttpOutcome): Try<Trade> {
   if (outcome.kind !== 'answered') return notAnswered(outcome, 'query')
   const { exchange } = outcome
   const answer = v2.read(outcome)
   if (answer.kind === 'unknown') return answer
   const { fields } = answer
   if (fields.get('result_code') === 'SUCCESS') {
-    const trade = tradeOfV2(fields, spMchId)
+    const trade = tradeOfV2(fields, spMchId, ref.isReversed)
     return trade === undefined ? unsettled(exchange, NOT_UNDERSTOOD) : { kind: 'done', value: trade, exchange }
   }
   const code = fields.get('err_code') ?? ''
   // ORDERNOTEXIST only, and whose word it is goes along: it is compared with the account as a trade's would be.
   if (isNotFound(code)) return { kind: 'done', value: notFound(code, identityOfV2(fields, spMchId)), exchange }
-  return unsettled(exchange, { ...errorRow(outcome.status, code), message: fields.get('err_code_des') || code })
+  return unsettled(exchange, { ...errorRow(outcome.status, code), message: told(fields.get('err_code_des') || code) })
 }
