@@ -1,3 +1,4 @@
+import swagger from '@fastify/swagger'
 import Fastify, { type FastifyError, type FastifyReply, type FastifyRequest, LogController } from 'fastify'
 import { hasZodFastifySchemaValidationErrors, serializerCompiler, validatorCompiler } from 'fastify-type-provider-zod'
 
@@ -9,6 +10,7 @@ import { boundConnections } from './connections.js'
 import { type ConsoleDeps, registerConsole } from './console/routes.js'
 import { type HealthDeps, registerHealth } from './health.js'
 import { createObserve, type RequestObserver } from './observe-requests.js'
+import { DOCUMENT_OPTIONS, registerOpenapi } from './openapi.js'
 import { type OpsDeps, registerOps } from './ops/routes.js'
 import { sendProblem } from './problem.js'
 import { errorReply } from './reply.js'
@@ -68,6 +70,7 @@ export function buildServer(deps: ServerDeps) {
   app.setSerializerCompiler(serializerCompiler)
   app.setErrorHandler(onError)
   app.setNotFoundHandler(onNotFound)
+  void app.register(swagger, DOCUMENT_OPTIONS)
   const { syncPay, ops, consolePage } = deps
   if (syncPay !== null) {
     void app.register(
@@ -94,6 +97,7 @@ export function buildServer(deps: ServerDeps) {
   }
   void app.register((scope, _options, done) => {
     registerHealth(scope, deps.health)
+    registerOpenapi(scope)
     done()
   })
   return app

@@ -5,6 +5,7 @@ import type { OrderKey } from '../store/orders.js'
 import type { SyncOrder, SyncOutcome } from '../sync/sync-order.js'
 import { readBody, type SyncPayBody } from './body.js'
 import { errorReply, gatewayUnknownReply, successReply } from './reply.js'
+import { SYNC_PAY_DOCUMENT } from './sync-pay-document.js'
 import { traceparentOf } from './traceparent.js'
 import { isVerified, type MerchantSigning } from './verify-sign.js'
 
@@ -28,26 +29,30 @@ export function registerSyncPay(app: FastifyInstance, deps: SyncPayDeps): void {
     { parseAs: 'buffer', bodyLimit: BODY_BYTES_MAX },
     (_request, bytes, done) => done(null, bytes),
   )
-  app.post('/syncPay', { bodyLimit: BODY_BYTES_MAX }, async (request, reply) => {
-    void reply.type('application/json; charset=utf-8')
-    const read = readBody(Buffer.isBuffer(request.body) ? request.body : Buffer.alloc(0))
-    if (read.kind !== 'read') return errorReply(read.kind, request, read.detail)
-    const { body } = read
-    if (!isVerified(body, deps.signing)) return errorReply('unsigned', request)
-    if (!isInWindow(body, deps)) return errorReply('outOfWindow', request)
-    const key = keyOf(body)
-    if (key === undefined) return errorReply('orderNotNamed', request)
-    const outcome = await deps.syncOrder({
-      key,
-      traceId: request.id,
-      traceparent: traceparentOf(request.headers['traceparent']),
-      source: 'merchant',
-      actor: null,
-      clientIp: body.clientIp,
-      dryRun: false,
-    })
-    return replyTo(outcome, deps.signing, request)
-  })
+  app.post(
+    '/syncPay',
+    { bodyLimit: BODY_BYTES_MAX, config: { documentation: SYNC_PAY_DOCUMENT } },
+    async (request, reply) => {
+      void reply.type('application/json; charset=utf-8')
+      const read = readBody(Buffer.isBuffer(request.body) ? request.body : Buffer.alloc(0))
+      if (read.kind !== 'read') return errorReply(read.kind, request, read.detail)
+      const { body } = read
+      if (!isVerified(body, deps.signing)) return errorReply('unsigned', request)
+      if (!isInWindow(body, deps)) return errorReply('outOfWindow', request)
+      const key = keyOf(body)
+      if (key === undefined) return errorReply('orderNotNamed', request)
+      const outcome = await deps.syncOrder({
+        key,
+        traceId: request.id,
+        traceparent: traceparentOf(request.headers['traceparent']),
+        source: 'merchant',
+        actor: null,
+        clientIp: body.clientIp,
+        dryRun: false,
+      })
+      return replyTo(outcome, deps.signing, request)
+    },
+  )
 }
 
 /** Both ids given: paymentId counts, alone. */

@@ -7,6 +7,7 @@ import { BATCH_RESULTS, type Batch, type Batches, type BatchProgress } from '../
 import { sendProblem } from '../problem.js'
 import { idParams, pageOf, pageQuery, pageSchema } from './page.js'
 import { problems } from './problems.js'
+import { fen, moment } from './view-schema.js'
 
 export type BatchRouteDeps = Readonly<{
   batches: Batches
@@ -18,34 +19,40 @@ export type BatchRouteDeps = Readonly<{
 export const BATCH_ORDERS_MAX = 100_000
 
 const time = z.iso.datetime({ offset: true })
-export const newBatchSchema = z.object({
-  channel: z.enum(CHANNELS).nullish(),
-  status: z.enum(ORDER_STATUSES).nullish(),
-  createdFrom: time.nullish(),
-  createdTo: time.nullish().describe('exclusive'),
-  limit: z.int().min(1).max(BATCH_ORDERS_MAX).default(10_000),
-  ratePerS: z.int().min(1).max(10_000).nullish().describe("orders per second; default half of the gateways' rate"),
-  dryRun: z.boolean().default(false),
-})
+export const newBatchSchema = z
+  .object({
+    channel: z.enum(CHANNELS).nullish(),
+    status: z.enum(ORDER_STATUSES).nullish(),
+    createdFrom: time.nullish(),
+    createdTo: time.nullish().describe('exclusive'),
+    limit: z.int().min(1).max(BATCH_ORDERS_MAX).default(10_000),
+    ratePerS: z.int().min(1).max(10_000).nullish().describe("orders per second; default half of the gateways' rate"),
+    dryRun: z.boolean().default(false),
+  })
+  .meta({ examples: [{ status: 'progress', createdFrom: '2026-01-31T10:00:00+08:00', dryRun: true }] })
 
-const resultSchema = z.object({ count: z.int(), fen: z.int() })
-const batchLineSchema = z.object({
-  id: z.string(),
-  state: z.enum(['running', 'cancelled', 'done']),
-  actor: z.string(),
-  traceId: z.string(),
-  dryRun: z.boolean(),
-  ratePerS: z.int(),
-  filter: z.record(z.string(), z.unknown()),
-  total: z.int(),
-  createTime: z.string(),
-  finishTime: z.string().nullable(),
-  cancelledBy: z.string().nullable(),
-})
-export const batchSchema = batchLineSchema.extend({
-  done: z.int(),
-  results: z.partialRecord(z.enum(BATCH_RESULTS), resultSchema).describe('orders and their money in fen, by result'),
-})
+const resultSchema = z.object({ count: z.int(), fen })
+const batchLineSchema = z
+  .object({
+    id: z.string(),
+    state: z.enum(['running', 'cancelled', 'done']),
+    actor: z.string().describe("the operator's name"),
+    traceId: z.string(),
+    dryRun: z.boolean(),
+    ratePerS: z.int(),
+    filter: z.record(z.string(), z.unknown()),
+    total: z.int(),
+    createTime: moment,
+    finishTime: moment.nullable(),
+    cancelledBy: z.string().nullable(),
+  })
+  .meta({ id: 'BatchLine' })
+export const batchSchema = batchLineSchema
+  .extend({
+    done: z.int(),
+    results: z.partialRecord(z.enum(BATCH_RESULTS), resultSchema).describe('orders and their money in fen, by result'),
+  })
+  .meta({ id: 'Batch' })
 
 export function batchLineView(batch: Batch): z.output<typeof batchLineSchema> {
   return {
@@ -105,9 +112,10 @@ export function registerBatchRoutes(scope: FastifyInstance, deps: BatchRouteDeps
     {
       schema: {
         tags,
+        operationId: 'createBatch',
         summary: 'Sync many orders, chosen now; with dryRun, only count what would be done',
         body: newBatchSchema,
-        response: { 202: batchSchema, ...problems() },
+        response: { 202: batchSchema, ...problems(413, 415) },
       },
     },
     async (request, reply) => {
@@ -128,6 +136,7 @@ export function registerBatchRoutes(scope: FastifyInstance, deps: BatchRouteDeps
     {
       schema: {
         tags,
+        operationId: 'batches',
         summary: 'What was run over many orders, newest first; how far each is, by its id',
         querystring: z.object(pageQuery),
         response: { 200: pageSchema(batchLineSchema), ...problems() },
@@ -145,6 +154,7 @@ export function registerBatchRoutes(scope: FastifyInstance, deps: BatchRouteDeps
     {
       schema: {
         tags,
+        operationId: 'batch',
         summary: 'Progress, and counts and money by result',
         params: idParams,
         response: { 200: batchSchema, ...problems(404) },
@@ -161,6 +171,7 @@ export function registerBatchRoutes(scope: FastifyInstance, deps: BatchRouteDeps
     {
       schema: {
         tags,
+        operationId: 'cancelBatch',
         summary: 'Start nothing more; what is under way ends and counts',
         params: idParams,
         response: { 200: batchSchema, ...problems(404, 409) },
@@ -184,6 +195,7 @@ export function registerBatchRoutes(scope: FastifyInstance, deps: BatchRouteDeps
     {
       schema: {
         tags,
+        operationId: 'resumeBatch',
         summary: 'Run a cancelled batch on; ask a finished one’s unknown orders again',
         params: idParams,
         response: { 200: batchSchema, ...problems(404) },

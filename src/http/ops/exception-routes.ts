@@ -21,6 +21,7 @@ export function registerExceptionRoutes(scope: FastifyInstance, deps: ExceptionR
     {
       schema: {
         tags,
+        operationId: 'exceptions',
         summary: 'Findings that a human must look at, newest first',
         querystring: z.object({
           state: z.enum(EXCEPTION_STATES).optional(),
@@ -47,17 +48,20 @@ export function registerExceptionRoutes(scope: FastifyInstance, deps: ExceptionR
     {
       schema: {
         tags,
+        operationId: 'resolveException',
         summary: 'Close a finding, with the reason; the same finding does not open again',
         params: idParams,
-        body: z.object({
-          note: z
-            .string()
-            .trim()
-            .min(1)
-            .max(1000)
-            .refine((text) => !text.includes('\0') && text.isWellFormed(), 'must not contain NUL or broken UTF-16'),
-        }),
-        response: { 200: exceptionSchema, ...problems(404, 409) },
+        body: z
+          .object({
+            note: z
+              .string()
+              .trim()
+              .min(1)
+              .max(1000)
+              .refine((text) => !text.includes('\0') && text.isWellFormed(), 'must not contain NUL or broken UTF-16'),
+          })
+          .meta({ examples: [{ note: 'The merchant confirmed the amount; refunded by hand.' }] }),
+        response: { 200: exceptionSchema, ...problems(404, 409, 413, 415) },
       },
     },
     async (request, reply) => {

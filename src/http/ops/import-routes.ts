@@ -9,6 +9,7 @@ import { allowLongUpload } from '../client-errors.js'
 import { sendProblem } from '../problem.js'
 import { readCsv, readNdjson } from './import-lines.js'
 import { importOrders } from './import-orders.js'
+import { EXAMPLE_ORDER } from './order-schema.js'
 import { problems } from './problems.js'
 
 export type ImportRouteDeps = Readonly<{ registerMany: RegisterMany; now: () => number }>
@@ -22,6 +23,26 @@ const importedSchema = z.object({
   errors: z.array(z.object({ line: z.int(), reason: z.string() })).describe('the first 1000 bad lines'),
 })
 
+/** Documentation only: the stream is read line by line, and each line checked as one order is. */
+const BODY_DOCUMENT = {
+  content: {
+    'application/x-ndjson': {
+      schema: {
+        type: 'string',
+        description: 'One order a line, as `POST /ops/orders` takes it; a line of at most 16 KiB.',
+        examples: [`${JSON.stringify(EXAMPLE_ORDER)}\n`],
+      },
+    },
+    'text/csv': {
+      schema: {
+        type: 'string',
+        description: 'A head line with the names of the fields; an empty cell is an absent field.',
+        examples: ['paymentId,businessNo,channel,amount\n1753370980523384832,P0001,wechat_pay,1000\n'],
+      },
+    },
+  },
+}
+
 /** `POST /ops/orders/import`: read as it arrives; the sender is slowed to what the database takes. */
 export function registerImportRoutes(scope: FastifyInstance, deps: ImportRouteDeps): void {
   void scope.register((inner, _options, done) => {
@@ -31,11 +52,13 @@ export function registerImportRoutes(scope: FastifyInstance, deps: ImportRouteDe
       '/orders/import',
       {
         schema: {
+          operationId: 'importOrders',
           tags: ['orders'],
           summary: 'Register many orders, as NDJSON or CSV; bad lines are listed and stop nothing',
           consumes: ['application/x-ndjson', 'text/csv'],
           response: { 200: importedSchema, ...problems(415) },
         },
+        config: { documentation: { body: BODY_DOCUMENT } },
       },
       async (request, reply) => {
         const isCsv = /^text\/csv\b/i.test(request.headers['content-type'] ?? '')

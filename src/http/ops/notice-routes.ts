@@ -20,6 +20,7 @@ export function registerNoticeRoutes(scope: FastifyInstance, deps: NoticeRouteDe
     {
       schema: {
         tags,
+        operationId: 'notices',
         summary: 'What merchants were told, or not yet, newest first',
         querystring: z.object({ state: z.enum(NOTICE_STATES).optional(), ...pageQuery }),
         response: { 200: pageSchema(noticeSchema), ...problems() },
@@ -38,6 +39,7 @@ export function registerNoticeRoutes(scope: FastifyInstance, deps: NoticeRouteDe
     {
       schema: {
         tags,
+        operationId: 'redeliverNotice',
         summary: 'Send a notice again, now; its schedule starts anew',
         params: idParams,
         response: { 200: noticeSchema, ...problems(404) },

@@ -31,9 +31,10 @@ export function registerOrderRoutes(scope: FastifyInstance, deps: OrderRouteDeps
     {
       schema: {
         tags,
+        operationId: 'registerOrder',
         summary: 'Register one order; the same one again is no error',
         body: newOrderSchema,
-        response: { 200: orderSchema, 201: orderSchema, ...problems(409) },
+        response: { 200: orderSchema, 201: orderSchema, ...problems(409, 413, 415) },
       },
     },
     async (request, reply) => {
@@ -51,6 +52,7 @@ export function registerOrderRoutes(scope: FastifyInstance, deps: OrderRouteDeps
     {
       schema: {
         tags,
+        operationId: 'order',
         summary: 'The order and its whole story, newest first',
         params,
         response: { 200: historySchema, ...problems(404) },
@@ -67,7 +69,8 @@ export function registerOrderRoutes(scope: FastifyInstance, deps: OrderRouteDeps
     {
       schema: {
         tags,
-        summary: "The same, by the merchant's order number",
+        operationId: 'orderByBusinessNo',
+        summary: "The order and its whole story, by the merchant's order number",
         querystring: z.object({ businessNo: z.string().min(1).max(100) }),
         response: { 200: historySchema, ...problems(404) },
       },
@@ -85,6 +88,7 @@ export function registerOrderRoutes(scope: FastifyInstance, deps: OrderRouteDeps
     {
       schema: {
         tags,
+        operationId: 'syncOrder',
         summary: 'Ask the gateway about one order and repair it; with dryRun=true, only say what would be done and why',
         params,
         querystring: z.object({ dryRun: z.enum(['true', 'false']).default('false') }),

@@ -4,6 +4,7 @@ import { fenFrom } from '../../domain/money.js'
 import { ORDER_STATUSES, type OrderId, orderIdFrom, PAY_WAYS } from '../../domain/order.js'
 import type { Order as OrderRow } from '../../generated/prisma/client.js'
 import type { NewOrder } from '../../store/registration.js'
+import { fen, moment, word } from './view-schema.js'
 
 /** Text that PostgreSQL can keep: no NUL, no half of a surrogate pair. */
 const storable = (max: number) =>
@@ -12,7 +13,7 @@ const storable = (max: number) =>
     .max(max)
     .refine((text) => !text.includes('\0') && text.isWellFormed(), 'must not contain NUL or broken UTF-16')
 const filled = (max: number) => storable(max).min(1)
-const time = z.iso.datetime({ offset: true }).describe('RFC 3339')
+const time = z.iso.datetime({ offset: true })
 
 /** An order id: a 64-bit integer above zero, as a string (a JSON number would lose digits). */
 export const paymentIdSchema = z
@@ -20,35 +21,46 @@ export const paymentIdSchema = z
   .regex(/^\d{1,19}$/, { error: 'must be a string of up to 19 digits', abort: true })
   .refine((text) => orderIdFrom(BigInt(text)) !== undefined, 'must be from 1 to 2^63-1')
 
+export const EXAMPLE_ORDER = {
+  paymentId: '1753370980523384832',
+  businessNo: 'P0001',
+  channel: 'wechat_pay',
+  amount: 1000,
+  notifyUrl: 'https://merchant.example/notice',
+}
+
 /** `POST /ops/orders`, and one line of an import. Money in fen. */
-export const newOrderSchema = z.object({
-  paymentId: paymentIdSchema,
-  businessNo: filled(100),
-  title: storable(200).nullish(),
-  channel: z
-    .string()
-    .regex(/^[a-z][a-z0-9_]{0,31}$/, 'must be a channel code such as wechat_pay, or null')
-    .nullable(),
-  payWay: z.enum(PAY_WAYS).default('normal'),
-  amount: z
-    .int()
-    .min(0)
-    .refine((amount) => fenFrom(amount) !== undefined, 'is more than any gateway takes'),
-  currency: z
-    .string()
-    .regex(/^[A-Z]{3}$/, 'must be an ISO 4217 code')
-    .default('CNY'),
-  status: z.enum(ORDER_STATUSES).default('progress'),
-  createTime: time.nullish(),
-  expiredTime: time.nullish(),
-  outTradeNo: filled(64).nullish(),
-  gatewayOrderNo: filled(64).nullish(),
-  payTime: time.nullish(),
-  notifyUrl: storable(500)
-    .refine((url) => URL.canParse(url) && /^https?:\/\//i.test(url), 'must be an http or https URL')
-    .nullish(),
-  attach: storable(500).nullish(),
-})
+export const newOrderSchema = z
+  .object({
+    paymentId: paymentIdSchema,
+    businessNo: filled(100),
+    title: storable(200).nullish(),
+    channel: z
+      .string()
+      .regex(/^[a-z][a-z0-9_]{0,31}$/, 'must be a channel code such as wechat_pay, or null')
+      .nullable(),
+    payWay: z.enum(PAY_WAYS).default('normal'),
+    amount: z
+      .int()
+      .min(0)
+      .refine((amount) => fenFrom(amount) !== undefined, 'is more than any gateway takes')
+      .describe('fen'),
+    currency: z
+      .string()
+      .regex(/^[A-Z]{3}$/, 'must be an ISO 4217 code')
+      .default('CNY'),
+    status: z.enum(ORDER_STATUSES).default('progress'),
+    createTime: time.nullish().describe('default: now'),
+    expiredTime: time.nullish().describe('default: 30 min after createTime'),
+    outTradeNo: filled(64).nullish().describe('default: paymentId'),
+    gatewayOrderNo: filled(64).nullish(),
+    payTime: time.nullish(),
+    notifyUrl: storable(500)
+      .refine((url) => URL.canParse(url) && /^https?:\/\//i.test(url), 'must be an http or https URL')
+      .nullish(),
+    attach: storable(500).nullish(),
+  })
+  .meta({ examples: [EXAMPLE_ORDER] })
 
 export function newOrderOf(given: z.output<typeof newOrderSchema>): NewOrder {
   const date = (text: string | null | undefined) => (text === null || text === undefined ? null : new Date(text))
@@ -74,26 +86,28 @@ export function newOrderOf(given: z.output<typeof newOrderSchema>): NewOrder {
 }
 
 /** An order as /ops shows it: ids as strings, money in fen, times RFC 3339. */
-export const orderSchema = z.object({
-  paymentId: z.string(),
-  businessNo: z.string(),
-  title: z.string().nullable(),
-  channel: z.string().nullable(),
-  payWay: z.string(),
-  amount: z.int(),
-  currency: z.string(),
-  status: z.string(),
-  createTime: z.string(),
-  expiredTime: z.string(),
-  outTradeNo: z.string(),
-  gatewayOrderNo: z.string().nullable(),
-  payTime: z.string().nullable(),
-  closeTime: z.string().nullable(),
-  notifyUrl: z.string().nullable(),
-  attach: z.string().nullable(),
-  nextSyncTime: z.string().nullable(),
-  syncFailures: z.int(),
-})
+export const orderSchema = z
+  .object({
+    paymentId: z.string(),
+    businessNo: z.string(),
+    title: z.string().nullable(),
+    channel: z.string().nullable(),
+    payWay: word(PAY_WAYS),
+    amount: fen,
+    currency: z.string(),
+    status: word(ORDER_STATUSES),
+    createTime: moment,
+    expiredTime: moment,
+    outTradeNo: z.string(),
+    gatewayOrderNo: z.string().nullable(),
+    payTime: moment.nullable(),
+    closeTime: moment.nullable(),
+    notifyUrl: z.string().nullable(),
+    attach: z.string().nullable(),
+    nextSyncTime: moment.nullable(),
+    syncFailures: z.int().describe('in a row'),
+  })
+  .meta({ id: 'Order' })
 
 export function orderView(row: OrderRow): z.input<typeof orderSchema> {
   return {

@@ -15,7 +15,7 @@ export const idParams = z.object({ id: rowIdSchema })
 
 export const pageQuery = {
   cursor: rowIdSchema.optional().describe('nextCursor of the page before'),
-  limit: z.coerce.number().pipe(z.int().min(1).max(PAGE_MAX)).default(50),
+  limit: z.coerce.number().int().min(1).max(PAGE_MAX).default(50),
 }
 
 /** One page, newest first; `nextCursor` null on the last one. */

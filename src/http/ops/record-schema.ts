@@ -1,87 +1,103 @@
 import { z } from 'zod'
 
+import { ACTIONS, EXCEPTION_KINDS } from '../../domain/decide.js'
+import { ORDER_STATUSES } from '../../domain/order.js'
+import { TRADE_STATES } from '../../domain/trade.js'
+import { EXCEPTION_STATES } from '../../store/exceptions.js'
+import { NOTICE_STATES } from '../../store/notices.js'
 import type { OrderHistory } from '../../store/records.js'
 import { orderSchema, orderView } from './order-schema.js'
+import { fen, moment, word } from './view-schema.js'
 
 const json = z.unknown()
 
-const syncSchema = z.object({
-  id: z.string(),
-  traceId: z.string().describe('on the answer, the log lines and the records of one request'),
-  source: z.string(),
-  actor: z.string().nullable().describe("the operator's name"),
-  clientIp: z.string().nullable(),
-  outcome: z.string(),
-  gatewayStatus: z.string(),
-  tradeState: z.string().nullable(),
-  decision: z.string(),
-  repairOrderNo: z.string().nullable(),
-  errorCode: z.int().nullable(),
-  errorMsg: z.string().nullable(),
-  exchanges: json.describe('what went over the wire, masked'),
-  durationMs: z.int(),
-  createTime: z.string(),
-})
+const syncSchema = z
+  .object({
+    id: z.string(),
+    traceId: z.string().describe('on the answer, the log lines and the records of one request'),
+    source: word(['merchant', 'sweeper', 'operator', 'batch']),
+    actor: z.string().nullable().describe("the operator's name"),
+    clientIp: z.string().nullable(),
+    outcome: word(['synced', 'mismatch', 'unknown', 'failed']),
+    gatewayStatus: z.string(),
+    tradeState: word(TRADE_STATES).nullable(),
+    decision: word(ACTIONS),
+    repairOrderNo: z.string().nullable(),
+    errorCode: z.int().nullable(),
+    errorMsg: z.string().nullable(),
+    exchanges: json.describe('what went over the wire, masked'),
+    durationMs: z.int(),
+    createTime: moment,
+  })
+  .meta({ id: 'Sync' })
 
-const repairSchema = z.object({
-  repairOrderNo: z.string(),
-  syncId: z.string(),
-  way: z.string(),
-  gatewayStatus: z.string(),
-  statusBefore: z.string(),
-  statusAfter: z.string(),
-  amount: z.int(),
-  actor: z.string().nullable(),
-  createTime: z.string(),
-})
+const repairSchema = z
+  .object({
+    repairOrderNo: z.string(),
+    syncId: z.string(),
+    way: z.string(),
+    gatewayStatus: z.string(),
+    statusBefore: word(ORDER_STATUSES),
+    statusAfter: word(ORDER_STATUSES),
+    amount: fen,
+    actor: z.string().nullable(),
+    createTime: moment,
+  })
+  .meta({ id: 'Repair' })
 
-export const noticeSchema = z.object({
-  id: z.string(),
-  paymentId: z.string(),
-  repairOrderNo: z.string(),
-  traceId: z.string(),
-  url: z.string(),
-  payload: json,
-  state: z.string(),
-  attempts: z.int().describe('sends since the schedule began'),
-  nextAttemptTime: z.string().nullable(),
-  createTime: z.string(),
-  deliveredTime: z.string().nullable(),
-  history: z.array(
-    z.object({
-      attempt: z.int(),
-      outcome: z.string(),
-      httpStatus: z.int().nullable(),
-      excerpt: z.string(),
-      durationMs: z.int(),
-      createTime: z.string(),
-    }),
-  ),
-})
+export const noticeSchema = z
+  .object({
+    id: z.string(),
+    paymentId: z.string(),
+    repairOrderNo: z.string(),
+    traceId: z.string(),
+    url: z.string(),
+    payload: json,
+    state: word(NOTICE_STATES),
+    attempts: z.int().describe('sends since the schedule began'),
+    nextAttemptTime: moment.nullable(),
+    createTime: moment,
+    deliveredTime: moment.nullable(),
+    history: z.array(
+      z.object({
+        attempt: z.int(),
+        outcome: z.string(),
+        httpStatus: z.int().nullable(),
+        excerpt: z.string(),
+        durationMs: z.int(),
+        createTime: moment,
+      }),
+    ),
+  })
+  .meta({ id: 'Notice' })
 
-export const exceptionSchema = z.object({
-  id: z.string(),
-  paymentId: z.string(),
-  syncId: z.string(),
-  kind: z.string(),
-  state: z.string(),
-  atRisk: z.int().describe('fen'),
-  evidence: json,
-  seenCount: z.int(),
-  openTime: z.string(),
-  lastSeenTime: z.string(),
-  resolvedTime: z.string().nullable(),
-  resolvedBy: z.string().nullable(),
-  note: z.string().nullable(),
-})
+export const exceptionSchema = z
+  .object({
+    id: z.string(),
+    paymentId: z.string(),
+    syncId: z.string(),
+    kind: word(EXCEPTION_KINDS),
+    state: word(EXCEPTION_STATES),
+    atRisk: fen,
+    evidence: json,
+    seenCount: z.int(),
+    openTime: moment,
+    lastSeenTime: moment,
+    resolvedTime: moment.nullable(),
+    resolvedBy: z.string().nullable(),
+    note: z.string().nullable(),
+  })
+  .meta({ id: 'Exception' })
 
-export const historySchema = z.object({
-  order: orderSchema,
-  syncs: z.array(syncSchema),
-  repairs: z.array(repairSchema),
-  notices: z.array(noticeSchema),
-  exceptions: z.array(exceptionSchema),
-})
+export const historySchema = z
+  .object({
+    order: orderSchema,
+    syncs: z.array(syncSchema),
+    repairs: z.array(repairSchema),
+    notices: z.array(noticeSchema),
+    exceptions: z.array(exceptionSchema),
+  })
+  .meta({ id: 'History' })
 
 /** The order and its whole story, newest first. */
 export function historyView(history: OrderHistory): z.input<typeof historySchema> {

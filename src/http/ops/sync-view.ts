@@ -1,51 +1,56 @@
 import { z } from 'zod'
 
-import { type Decision, REPAIR_OF_ACTION } from '../../domain/decide.js'
+import { ACTIONS, type Decision, EXCEPTION_KINDS, REPAIR_OF_ACTION } from '../../domain/decide.js'
+import { ORDER_STATUSES } from '../../domain/order.js'
+import { TRADE_STATES } from '../../domain/trade.js'
 import type { SyncOutcome } from '../../sync/sync-order.js'
+import { fen, moment, word } from './view-schema.js'
 
 /** The outcomes in which the gateway was asked and understood. */
 type Answered = Extract<SyncOutcome, { kind: 'synced' | 'mismatch' }>
 
 /** What one sync found, did (or, as a dry run, would do) and why. */
-export const syncedSchema = z.object({
-  traceId: z.string(),
-  dryRun: z.boolean(),
-  outcome: z.enum(['synced', 'mismatch']),
-  gatewayStatus: z.string(),
-  repair: z.boolean().describe('whether anything changed; of a dry run, whether it would'),
-  repairOrderNo: z.string().nullable(),
-  here: z.object({
-    paymentId: z.string(),
-    businessNo: z.string(),
-    channel: z.string().nullable(),
-    status: z.string().describe('before this sync'),
-    statusAfter: z.string(),
-    amount: z.int(),
-    currency: z.string(),
-    outTradeNo: z.string(),
-    gatewayOrderNo: z.string().nullable(),
-    expiredTime: z.string(),
-  }),
-  evidence: z
-    .object({
-      state: z.string(),
-      gatewayState: z.string().describe("the gateway's own word"),
-      outTradeNo: z.string().nullable(),
-      merchantId: z.string().nullable(),
-      appId: z.string().nullable(),
+export const syncedSchema = z
+  .object({
+    traceId: z.string(),
+    dryRun: z.boolean(),
+    outcome: z.enum(['synced', 'mismatch']),
+    gatewayStatus: z.string(),
+    repair: z.boolean().describe('whether anything changed; of a dry run, whether it would'),
+    repairOrderNo: z.string().nullable(),
+    here: z.object({
+      paymentId: z.string(),
+      businessNo: z.string(),
+      channel: z.string().nullable(),
+      status: word(ORDER_STATUSES).describe('before this sync'),
+      statusAfter: word(ORDER_STATUSES),
+      amount: fen,
+      currency: z.string(),
+      outTradeNo: z.string(),
       gatewayOrderNo: z.string().nullable(),
-      amount: z.int().nullable(),
-      currency: z.string().nullable(),
-      payTime: z.string().nullable(),
-    })
-    .describe('what the gateway said, its signature verified; null is what it did not say'),
-  decision: z.object({
-    action: z.string(),
-    exception: z.string().nullable(),
-    byExpiry: z.boolean(),
-    why: z.string(),
-  }),
-})
+      expiredTime: moment,
+    }),
+    evidence: z
+      .object({
+        state: word(TRADE_STATES),
+        gatewayState: z.string().describe("the gateway's own word"),
+        outTradeNo: z.string().nullable(),
+        merchantId: z.string().nullable(),
+        appId: z.string().nullable(),
+        gatewayOrderNo: z.string().nullable(),
+        amount: fen.nullable(),
+        currency: z.string().nullable(),
+        payTime: moment.nullable(),
+      })
+      .describe('what the gateway said, its signature verified; null is what it did not say'),
+    decision: z.object({
+      action: word(ACTIONS),
+      exception: word(EXCEPTION_KINDS).nullable(),
+      byExpiry: z.boolean(),
+      why: z.string(),
+    }),
+  })
+  .meta({ id: 'Synced' })
 
 export function syncedView(
   outcome: Answered,
