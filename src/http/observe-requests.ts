@@ -24,7 +24,8 @@ const LOGGED: ReadonlySet<ResultName> = new Set([
 export function createObserve(observer: RequestObserver) {
   return (request: FastifyRequest, reply: FastifyReply): void => {
     const seconds = reply.elapsedTime / 1000
-    const { result } = request
+    // What the router itself refuses, a path that cannot be read, is no request that was decorated.
+    const result = request.result ?? null
     if (result === null) {
       const { method, route } = routeOf(request)
       observer.answered(method, route, reply.statusCode, seconds)

@@ -5,13 +5,13 @@ import type { MerchantSigning } from './verify-sign.js'
 
 declare module 'fastify' {
   interface FastifyRequest {
-    /** What a merchant's request was answered, for metrics and logs; null until then, and for everybody else's. */
-    result: ResultName | null
+    /** What a merchant's request was answered, for metrics and logs; nothing until then, and for everybody else's. */
+    result?: ResultName | null
   }
 }
 
 /** The request that is answered: its id is the answer's traceId, and it keeps what the answer was. */
-type Answered = { readonly id: string; result: ResultName | null }
+type Answered = { readonly id: string; result?: ResultName | null }
 
 /** The envelope of every answer under /unipay, serialised once. HTTP says 200 whatever the code: the SDK needs it. */
 export function successReply(
