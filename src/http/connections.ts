@@ -1,4 +1,11 @@
-import type { IncomingMessage, Server, ServerResponse } from 'node:http'
+import {
+  createServer,
+  type IncomingMessage,
+  type RequestListener,
+  type Server,
+  type ServerOptions,
+  type ServerResponse,
+} from 'node:http'
 import type { Socket } from 'node:net'
 
 /**
@@ -10,11 +17,16 @@ const CONNECTIONS_MAX = 8_192
 const PIPELINED_MAX = 32
 
 /**
- * Keeps the number of connections within bounds. Over the limit the one that has been quiet longest makes room: who only
- * holds connections open, or sends bodies byte by byte, loses them to whoever asks something. A connection whose request
- * is here in full and is being worked on is left alone.
+ * An HTTP server that keeps the number of its connections, and of the requests on each, within bounds. Over the limit the
+ * connection that has been quiet longest makes room: who only holds connections open, or sends bodies byte by byte, loses
+ * them to whoever asks something. A connection whose request is here in full and is being worked on is left alone.
  */
-export function boundConnections(server: Server, connectionsMax = CONNECTIONS_MAX): void {
+export function createBoundServer(
+  options: ServerOptions,
+  answer: RequestListener,
+  connectionsMax = CONNECTIONS_MAX,
+): Server {
+  const server = createServer(options)
   /** Unanswered requests of each connection; the connection that was quiet longest comes first. */
   const open = new Map<Socket, Set<IncomingMessage>>()
 
@@ -36,10 +48,12 @@ export function boundConnections(server: Server, connectionsMax = CONNECTIONS_MA
     socket.once('close', () => open.delete(socket))
   })
 
-  server.prependListener('request', (request: IncomingMessage, response: ServerResponse) => {
+  // Node goes on with what it has read of a connection that was cut, which may be a thousand requests more: nobody
+  // waits for their answers.
+  server.on('request', (request: IncomingMessage, response: ServerResponse) => {
     const { socket } = request
     const unanswered = open.get(socket)
-    if (unanswered === undefined) return
+    if (unanswered === undefined || socket.destroyed) return
     if (unanswered.size >= PIPELINED_MAX) {
       socket.destroy()
       return
@@ -50,10 +64,13 @@ export function boundConnections(server: Server, connectionsMax = CONNECTIONS_MA
       unanswered.delete(request)
       if (open.has(socket)) touch(socket, unanswered)
     })
+    answer(request, response)
   })
 
   function touch(socket: Socket, unanswered: Set<IncomingMessage>): void {
     open.delete(socket)
     open.set(socket, unanswered)
   }
+
+  return server
 }

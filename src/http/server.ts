@@ -6,7 +6,7 @@ import type { Log } from '../log.js'
 import { newTraceId } from '../trace-id.js'
 import { type AdmissionDeps, admitMerchants, admitOperators } from './admission.js'
 import { onClientError } from './client-errors.js'
-import { boundConnections } from './connections.js'
+import { createBoundServer } from './connections.js'
 import { type ConsoleDeps, registerConsole } from './console/routes.js'
 import { type HealthDeps, registerHealth } from './health.js'
 import { createObserve, type RequestObserver } from './observe-requests.js'
@@ -32,6 +32,16 @@ export type ServerDeps = Readonly<{
   trustedProxies: readonly string[]
 }>
 
+const HTTP_LIMITS = {
+  // A client has 30 s to send its request, and an idle connection is kept for 72 s, longer than usual balancers keep theirs.
+  requestTimeout: 30_000,
+  keepAliveTimeout: 72_000,
+  // Headers, the URL among them, come at once or not at all; Node looks for those that did not every second.
+  headersTimeout: 10_000,
+  maxHeaderSize: 16_384,
+  connectionsCheckingInterval: 1_000,
+} as const
+
 /** The merchants' paths, however many slashes the SDK puts before them. */
 const MERCHANT_PATH = /^\/+unipay(?:[/?#]|$)/
 
@@ -44,11 +54,7 @@ export function buildServer(deps: ServerDeps) {
     logController: new LogController({ disableRequestLogging: true, requestIdLogLabel: 'traceId' }),
     requestIdHeader: false,
     bodyLimit: 1024 * 1024,
-    // A client has 30 s to send its request, and an idle connection is kept for 72 s, longer than usual balancers keep theirs.
-    requestTimeout: 30_000,
-    keepAliveTimeout: 72_000,
-    // Headers, the URL among them, come at once or not at all; Node looks for those that did not every second.
-    http: { headersTimeout: 10_000, maxHeaderSize: 16_384, connectionsCheckingInterval: 1_000 },
+    serverFactory: (answer) => createBoundServer(HTTP_LIMITS, answer),
     trustProxy: deps.trustedProxies.length === 0 ? false : [...deps.trustedProxies],
     return503OnClosing: false,
     clientErrorHandler: onClientError,
@@ -59,7 +65,6 @@ export function buildServer(deps: ServerDeps) {
       observe(request, reply)
     },
   })
-  boundConnections(app.server)
   app.decorateRequest('result', null)
   app.addHook('onRequest', setSecurityHeaders)
   app.addHook('onResponse', (request, reply, done) => {

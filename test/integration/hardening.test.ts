@@ -1,9 +1,9 @@
-import { createServer } from 'node:http'
+import type { Server } from 'node:http'
 import { type AddressInfo, connect, type Socket } from 'node:net'
 
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest'
 
-import { boundConnections } from '../../src/http/connections.js'
+import { createBoundServer } from '../../src/http/connections.js'
 import { type Envelope, signedBody, startService, type TestService } from '../support/service.js'
 
 let service: TestService
@@ -87,13 +87,15 @@ describe('connections over the limit', () => {
     const held = new Promise<void>((resolve) => {
       release = resolve
     })
-    const server = createServer((request, response) => {
-      request.resume()
-      void (request.url === '/held' ? held : Promise.resolve()).then(() => response.end('done'))
-    })
-    boundConnections(server, 3)
-    await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
-    const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}`
+    const server = createBoundServer(
+      {},
+      (request, response) => {
+        request.resume()
+        void (request.url === '/held' ? held : Promise.resolve()).then(() => response.end('done'))
+      },
+      3,
+    )
+    const url = await listen(server)
     const started = new Promise<void>((resolve) => server.once('request', () => resolve()))
     const working = raw(url, 'GET /held HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n')
     await started
@@ -107,10 +109,31 @@ describe('connections over the limit', () => {
     expect(await Promise.all([raw(url, 'x'), ...quiet])).toHaveLength(3)
     release()
     expect(await working).toMatch(/^HTTP\/1\.1 200/)
-    server.closeAllConnections()
-    await new Promise((resolve) => server.close(resolve))
+    await shut(server)
   })
 })
+
+it('of requests sent without waiting for answers, those beyond 32 cost nothing but their parsing', async () => {
+  let answered = 0
+  const server = createBoundServer({}, (_request, response) => {
+    answered += 1
+    setImmediate(() => response.end('done'))
+  })
+  const url = await listen(server)
+  await raw(url, 'GET / HTTP/1.1\r\nHost: x\r\n\r\n'.repeat(5_000))
+  expect(answered).toBe(32)
+  await shut(server)
+})
+
+async function listen(server: Server): Promise<string> {
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
+  return `http://127.0.0.1:${(server.address() as AddressInfo).port}`
+}
+
+async function shut(server: Server): Promise<void> {
+  server.closeAllConnections()
+  await new Promise((resolve) => server.close(resolve))
+}
 
 describe('the rate of an address under /unipay', () => {
   it('is not limited by default', async () => {
