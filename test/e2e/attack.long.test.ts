@@ -1,22 +1,27 @@
-import { randomBytes } from 'node:crypto'
+import { spawn } from 'node:child_process'
 import { Agent, request } from 'node:http'
-import { connect, type Socket } from 'node:net'
-import { setImmediate as nextTurn } from 'node:timers/promises'
+import { createInterface } from 'node:readline'
+import { fileURLToPath } from 'node:url'
 
-import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest'
 
 import { createWechatSandbox } from '../../src/sandbox/wechat.js'
 import { createDatabase, type TestDatabase } from '../support/database.js'
 import { type Envelope, newPaymentId, OPS_TOKEN, SECRET, signedBody } from '../support/service.js'
 import { type ServiceProcess, startServiceProcess } from '../support/service-process.js'
 
-/** What others wait at most while somebody attacks, on a machine with two cores that plays attacker and victim. */
+/**
+ * What others wait at most while somebody attacks, on a machine with two cores that plays attacker, victim and others. A
+ * machine that is busy besides answers late without any attack: there it is twice what it took just before.
+ */
 const P99_MS_MAX = 1_000
 const CALLERS = 4
-const CALLS = 200
-/** Connections of one attack, and how many are opened at a time. */
+const CALLS = 400
+/** Connections that are held: more than the service keeps. */
 const CONNECTIONS = 10_000
-const OPENED_AT_ONCE = 250
+/** How long an attacker may take to have made them. Milliseconds. */
+const ATTACK_MS_MAX = 60_000
+const ATTACKER = fileURLToPath(new URL('../support/attacker.ts', import.meta.url))
 
 const wechat = createWechatSandbox()
 let database: TestDatabase
@@ -96,91 +101,65 @@ async function p99OfOthers(): Promise<number> {
   return tookMs.sort((a, b) => a - b)[Math.floor(tookMs.length * 0.99)] ?? Number.POSITIVE_INFINITY
 }
 
-/** Opens connections, each with its first bytes, and keeps those that the service keeps. */
-async function openMany(count: number, first: (index: number) => string | Buffer): Promise<Socket[]> {
-  const { hostname, port } = new URL(service.url)
-  const sockets: Socket[] = []
-  while (sockets.length < count) {
-    const batch = Array.from({ length: Math.min(OPENED_AT_ONCE, count - sockets.length) }, async (_, offset) => {
-      const socket = connect(Number(port), hostname)
-      // An attacker does not mind being cut.
-      socket.on('error', () => undefined).resume()
-      sockets.push(socket)
-      const bytes = first(sockets.length + offset)
-      await new Promise<void>((resolve) => {
-        socket.once('connect', () => {
-          if (bytes.length > 0) socket.write(bytes)
-          resolve()
-        })
-        socket.once('close', () => resolve())
-      })
-    })
-    await Promise.all(batch)
-    await nextTurn()
+/** Somebody attacks for as long as it takes: `until` resolves once that many connections were made. */
+function startAttack(attack: string) {
+  const child = spawn(process.execPath, ['--import', 'tsx', ATTACKER, service.url, attack, String(CONNECTIONS)], {
+    stdio: ['pipe', 'pipe', 'inherit'],
+  })
+  const ended = new Promise<void>((resolve) => child.once('exit', () => resolve()))
+  let state = { made: 0, open: 0 }
+  createInterface({ input: child.stdout }).on('line', (line) => {
+    state = JSON.parse(line) as typeof state
+  })
+  return {
+    open: () => state.open,
+    until: async (made: number) =>
+      await vi.waitFor(() => expect(state.made).toBeGreaterThanOrEqual(made), { timeout: ATTACK_MS_MAX, interval: 50 }),
+    async stop(): Promise<void> {
+      child.stdin.end()
+      await ended
+    },
   }
-  return sockets
 }
 
-async function endAll(sockets: readonly Socket[]): Promise<void> {
-  await Promise.all(
-    sockets.map(async (socket) => {
-      if (socket.closed) return
-      await new Promise<void>((resolve) => {
-        socket.once('close', () => resolve())
-        socket.destroy()
-      })
-    }),
-  )
+async function underAttack(attack: string, connections: number): Promise<void> {
+  const before = await p99OfOthers()
+  const attacker = startAttack(attack)
+  try {
+    // Held connections are all there before others are measured; floods go on while they are.
+    await attacker.until(connections)
+    const during = await p99OfOthers()
+    const open = attacker.open()
+    await attacker.stop()
+    const after = await p99OfOthers()
+    process.stdout.write(
+      `p99 before, during, after ${attack}: ${[before, during, after].map((ms) => ms.toFixed(0)).join(', ')} ms; ${open} open\n`,
+    )
+    const allowed = Math.max(P99_MS_MAX, 2 * before)
+    expect(during).toBeLessThan(allowed)
+    expect(after).toBeLessThan(allowed)
+  } finally {
+    await attacker.stop()
+  }
+  expect(service.isRunning()).toBe(true)
 }
-
-const SLOW_HEADERS = 'POST /unipay/syncPay HTTP/1.1\r\nHost: x\r\nX-Slow: '
-const SLOW_BODY =
-  'POST /unipay/syncPay HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 1000\r\n\r\n{'
 
 describe('others are answered within their p99, and at once afterwards', () => {
-  it.each([
-    ['idle connections', () => ''],
-    ['headers that never end', () => SLOW_HEADERS],
-    ['bodies that never end', () => SLOW_BODY],
-    ['half of each', (index: number) => (index % 2 === 0 ? SLOW_HEADERS : SLOW_BODY)],
-  ])('against 10,000 %s', async (_, first) => {
-    const sockets = await openMany(CONNECTIONS, first)
-    expect(sockets).toHaveLength(CONNECTIONS)
-    const during = p99OfOthers()
-    // One more byte now and then keeps a slow attacker alive.
-    for (const socket of sockets) if (!socket.closed) socket.write('x')
-    expect(await during).toBeLessThan(P99_MS_MAX)
-    await endAll(sockets)
-    expect(await p99OfOthers()).toBeLessThan(P99_MS_MAX)
-    expect(service.isRunning()).toBe(true)
-  })
+  it.each(['idle connections', 'headers that never end', 'bodies that never end', 'half of each'])(
+    'against 10,000 %s',
+    async (attack) => await underAttack(attack, CONNECTIONS),
+  )
 
   it.each([
-    [
-      'bodies of 1 MiB',
-      200,
-      () =>
-        `POST /unipay/syncPay HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 1048576\r\n\r\n${' '.repeat(1_048_576)}`,
-    ],
-    ['URLs of 100 KB', 1000, () => `GET /${'a'.repeat(100_000)} HTTP/1.1\r\nHost: x\r\n\r\n`],
-    ['floods of headers', 1000, () => `GET /healthz HTTP/1.1\r\nHost: x\r\n${'X-Flood: flood\r\n'.repeat(5_000)}\r\n`],
-    ['pipelines of 10,000', 100, () => 'GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n'.repeat(10_000)],
-    ['garbage', 2000, () => randomBytes(4096)],
-    ['deep JSON', 500, () => deepJson()],
-  ])('against %s', async (_, count, first) => {
-    const attack = openMany(count, first)
-    expect(await p99OfOthers()).toBeLessThan(P99_MS_MAX)
-    await endAll(await attack)
-    expect(await p99OfOthers()).toBeLessThan(P99_MS_MAX)
-    expect(service.isRunning()).toBe(true)
-  })
+    ['bodies of 1 MiB', 200],
+    ['URLs of 100 KB', 1000],
+    ['headers by the thousand', 1000],
+    ['pipelines of 10,000', 100],
+    ['garbage', 2000],
+    ['deep JSON', 500],
+  ])('against %s, at least %i of them', async (attack, connections) => await underAttack(attack, connections))
 
   it('and nothing of it was an error here', () => {
     expect(service.lines().filter((line) => line.includes('"level":"error"'))).toEqual([])
   })
 })
-
-function deepJson(): string {
-  const body = '['.repeat(60_000)
-  return `POST /unipay/syncPay HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: ${body.length}\r\n\r\n${body}`
-}
