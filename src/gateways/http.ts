@@ -1,8 +1,8 @@
-import type { ClientRequest, RequestOptions } from 'node:http'
-import http from 'node:http'
+import http, { type RequestOptions } from 'node:http'
 import https from 'node:https'
+import { urlToHttpOptions } from 'node:url'
 
-import axios, { type AxiosError, type AxiosResponse } from 'axios'
+import { Axios, AxiosHeaders } from 'axios'
 
 import type { Exchange } from './gateway.js'
 import { exchangeOf } from './transcript.js'
@@ -21,19 +21,19 @@ export type HttpRequest = Readonly<{
   body: string | null
 }>
 
+type Sent =
+  | Readonly<{ kind: 'answered'; status: number; headers: Readonly<Record<string, string>>; body: Buffer }>
+  | Readonly<{ kind: 'not_sent'; reason: 'unreachable' | 'connect_timeout' }>
+  | Readonly<{
+      kind: 'lost'
+      reason: 'timeout' | 'connection_lost' | 'idle_connection_lost' | 'too_large' | 'bad_http'
+    }>
+
 /**
  * What became of one request. `not_sent`: no byte of it reached anybody, it may be repeated. `lost`: it may have arrived
  * and been acted on, and its answer, if any, cannot be used.
  */
-export type HttpOutcome = Readonly<{ exchange: Exchange }> &
-  (
-    | Readonly<{ kind: 'answered'; status: number; headers: Readonly<Record<string, string>>; body: Buffer }>
-    | Readonly<{ kind: 'not_sent'; reason: 'unreachable' | 'connect_timeout' }>
-    | Readonly<{
-        kind: 'lost'
-        reason: 'timeout' | 'connection_lost' | 'idle_connection_lost' | 'too_large' | 'bad_http'
-      }>
-  )
+export type HttpOutcome = Readonly<{ exchange: Exchange }> & Sent
 
 export type HttpOptions = Readonly<{
   timeoutMs: number
@@ -44,7 +44,8 @@ export type HttpOptions = Readonly<{
   ca?: string
 }>
 
-type Sending = { isConnected: boolean; connectTimedOut: boolean; request: ClientRequest | null }
+/** axios reads none of an answer's headers here, and copying them would cost it more than all else it does. */
+const UNREAD_HEADERS = new AxiosHeaders()
 
 /** One gateway's HTTP: one instance, its agents, and single requests that always end, as one of three kinds. */
 export function createHttp(options: HttpOptions) {
@@ -61,70 +62,29 @@ export function createHttp(options: HttpOptions) {
     ...(options.ca === undefined ? {} : { ca: options.ca }),
   })
   const connectMs = Math.max(50, Math.floor(options.timeoutMs / CONNECT_PART))
-  const client = axios.create({
-    adapter: 'http',
-    httpAgent,
-    httpsAgent,
-    responseType: 'arraybuffer',
-    transformRequest: [],
-    transformResponse: [],
-    validateStatus: () => true,
-    maxRedirects: 0,
-    maxContentLength: ANSWER_BYTES_MAX,
-    decompress: false,
-    proxy: false,
-  })
-
-  /** axios' own transport, watched: whether the connection was there tells "not sent" from "lost". */
-  function transportFor(sending: Sending) {
-    return {
-      request(requestOptions: RequestOptions, onResponse: (response: http.IncomingMessage) => void): ClientRequest {
-        const request = (requestOptions.protocol === 'https:' ? https : http).request(requestOptions, onResponse)
-        sending.request = request
-        request.once('socket', (socket) => {
-          if (!socket.connecting) {
-            sending.isConnected = true
-            return
-          }
-          const timer = setTimeout(() => {
-            sending.connectTimedOut = true
-            request.destroy()
-          }, connectMs)
-          socket.once(requestOptions.protocol === 'https:' ? 'secureConnect' : 'connect', () => {
-            sending.isConnected = true
-            clearTimeout(timer)
-          })
-          socket.once('close', () => clearTimeout(timer))
-        })
-        return request
-      },
-    }
-  }
+  // None of axios' defaults: no transforms, no proxy of the environment, no headers of its own, every status an answer.
+  const client = new Axios({ transformRequest: [], transformResponse: [], validateStatus: null })
 
   /** Sends one request, bounded by `signal`. Never throws. */
   async function send(request: HttpRequest, signal: AbortSignal): Promise<HttpOutcome> {
+    const { method, url, body } = request
     const startedMs = performance.now()
-    const sending: Sending = { isConnected: false, connectTimedOut: false, request: null }
-    const record = (status: number | null, body: string) =>
-      exchangeOf(request.method, request.url, { status, durationMs: performance.now() - startedMs, body })
-    try {
-      const response: AxiosResponse<Buffer> = await client.request({
-        method: request.method,
-        url: request.url,
-        headers: request.headers,
-        data: request.body ?? undefined,
-        signal,
-        transport: transportFor(sending),
-      })
-      const headers: Record<string, string> = {}
-      for (const [name, value] of Object.entries(response.headers))
-        if (typeof value === 'string') headers[name.toLowerCase()] = value
-      const exchange = record(response.status, response.data.toString('utf8'))
-      return { kind: 'answered', status: response.status, headers, body: response.data, exchange }
-    } catch (error) {
-      const failed = failureOf(error as AxiosError, sending)
-      return { ...failed, exchange: record(null, failed.reason) }
-    }
+    const { data: sent } = await client.request<Sent>({
+      method,
+      url,
+      headers: request.headers,
+      adapter: async (config) => {
+        const target = { ...urlToHttpOptions(new URL(url)), method, headers: config.headers.toJSON() }
+        const agent = target.protocol === 'https:' ? httpsAgent : httpAgent
+        const data = await transmit({ ...target, agent }, body, { connectMs, signal })
+        return { data, status: 0, statusText: '', headers: UNREAD_HEADERS, config }
+      },
+    })
+    const told =
+      sent.kind === 'answered'
+        ? { status: sent.status, body: sent.body.toString('utf8') }
+        : { status: null, body: sent.reason }
+    return { ...sent, exchange: exchangeOf(method, url, { ...told, durationMs: performance.now() - startedMs }) }
   }
 
   return {
@@ -138,20 +98,75 @@ export function createHttp(options: HttpOptions) {
 
 export type Http = ReturnType<typeof createHttp>
 
-type Failure =
-  | Readonly<{ kind: 'not_sent'; reason: 'unreachable' | 'connect_timeout' }>
-  | Readonly<{
-      kind: 'lost'
-      reason: 'timeout' | 'connection_lost' | 'idle_connection_lost' | 'too_large' | 'bad_http'
-    }>
+type TransmitBounds = Readonly<{ connectMs: number; signal: AbortSignal }>
 
-function failureOf({ code, message }: AxiosError, sending: Sending): Failure {
-  if (sending.connectTimedOut) return { kind: 'not_sent', reason: 'connect_timeout' }
-  if (!sending.isConnected)
-    return { kind: 'not_sent', reason: code === 'ERR_CANCELED' ? 'connect_timeout' : 'unreachable' }
-  if (code === 'ERR_CANCELED') return { kind: 'lost', reason: 'timeout' }
-  if (code === 'ERR_BAD_RESPONSE' && message.includes('maxContentLength')) return { kind: 'lost', reason: 'too_large' }
-  if (code?.startsWith('HPE_') === true) return { kind: 'lost', reason: 'bad_http' }
-  const isIdleReset = sending.request?.reusedSocket === true && (code === 'ECONNRESET' || code === 'EPIPE')
-  return { kind: 'lost', reason: isIdleReset ? 'idle_connection_lost' : 'connection_lost' }
+/**
+ * axios' own adapter, which also follows redirects, asks proxies, unpacks and streams, costs twice the request itself and
+ * does not tell whether the connection was there. That is what tells "not sent" from "lost". Never rejects.
+ */
+async function transmit(options: RequestOptions, body: string | null, bounds: TransmitBounds): Promise<Sent> {
+  const { connectMs, signal } = bounds
+  if (signal.aborted) return { kind: 'not_sent', reason: 'connect_timeout' }
+  return await new Promise((resolve) => {
+    const isTls = options.protocol === 'https:'
+    const request = (isTls ? https : http).request(options)
+    let isConnected = false
+    let isAnswered = false
+    let isOver = false
+
+    /** The first to tell counts. */
+    function end(sent: Sent): void {
+      if (isOver) return
+      isOver = true
+      signal.removeEventListener('abort', giveUp)
+      if (sent.kind !== 'answered') request.destroy()
+      resolve(sent)
+    }
+    function fail(reason: Extract<Sent, { kind: 'lost' }>['reason']): void {
+      end(isConnected ? { kind: 'lost', reason } : { kind: 'not_sent', reason: 'unreachable' })
+    }
+    function giveUp(): void {
+      end(isConnected ? { kind: 'lost', reason: 'timeout' } : { kind: 'not_sent', reason: 'connect_timeout' })
+    }
+
+    signal.addEventListener('abort', giveUp)
+    request.once('socket', (socket) => {
+      isConnected = !socket.connecting
+      if (isConnected) return
+      const timer = setTimeout(giveUp, connectMs)
+      socket.once(isTls ? 'secureConnect' : 'connect', () => {
+        isConnected = true
+        clearTimeout(timer)
+      })
+      socket.once('close', () => clearTimeout(timer))
+    })
+    request.on('error', ({ code }: NodeJS.ErrnoException) => {
+      if (code?.startsWith('HPE_') === true) return fail('bad_http')
+      const isIdleReset = request.reusedSocket && !isAnswered && (code === 'ECONNRESET' || code === 'EPIPE')
+      return fail(isIdleReset ? 'idle_connection_lost' : 'connection_lost')
+    })
+    request.once('close', () => {
+      // An answer that ends with its connection is still being read.
+      if (!isAnswered) fail('connection_lost')
+    })
+    request.once('response', (response) => {
+      isAnswered = true
+      const chunks: Buffer[] = []
+      let length = 0
+      response.on('data', (chunk: Buffer) => {
+        length += chunk.length
+        if (length > ANSWER_BYTES_MAX) fail('too_large')
+        else chunks.push(chunk)
+      })
+      response.once('end', () => {
+        const headers: Record<string, string> = {}
+        for (const [name, value] of Object.entries(response.headers))
+          if (typeof value === 'string') headers[name] = value
+        end({ kind: 'answered', status: response.statusCode ?? 0, headers, body: Buffer.concat(chunks) })
+      })
+      response.on('error', () => fail('connection_lost'))
+      response.once('close', () => fail('connection_lost'))
+    })
+    request.end(body ?? undefined)
+  })
 }
