@@ -121,8 +121,7 @@ export function createCaller(options: CallerOptions) {
     triesMax = TRIES_MAX,
   ): Promise<Called<T>> {
     const startedMs = performance.now()
-    const signal = AbortSignal.timeout(options.timeoutMs)
-    const called = await admitted(priority, signal, startedMs, async () => await tries(signal, tryOnce, triesMax))
+    const called = await admitted(priority, startedMs, async (signal) => await tries(signal, tryOnce, triesMax))
     const durationMs = performance.now() - startedMs
     const outcome = called.kind === 'done' ? 'ok' : called.reason
     observer.call(channel, operation, outcome, durationMs / 1000)
@@ -143,27 +142,23 @@ export function createCaller(options: CallerOptions) {
 
   async function admitted<T>(
     priority: CallPriority,
-    signal: AbortSignal,
     startedMs: number,
-    work: () => Promise<Settled<T>>,
+    work: (signal: AbortSignal) => Promise<Settled<T>>,
   ): Promise<Called<T>> {
     // A probe under way decides for everybody; nobody else waits for it.
     if (availability() === 'open') return breakerOpen()
-    // Only waiting is given up at the deadline: a request under way ends by its own signal and is counted by the breaker.
+    // At the deadline waiting is given up; a request under way ends by its own signal and is counted by the breaker.
     const waiting = new AbortController()
-    const giveUp = () => waiting.abort()
-    const begin = () => {
-      waitingCalls.delete(waiting)
-      signal.removeEventListener('abort', giveUp)
-    }
-    signal.addEventListener('abort', giveUp)
+    const working = new AbortController()
     waitingCalls.add(waiting)
+    // AbortSignal.timeout cannot be taken back: it would keep what each call left behind until its deadline.
+    const deadline = setTimeout(() => (waitingCalls.has(waiting) ? waiting : working).abort(), options.timeoutMs)
     try {
       return await queue.add(
         async () => {
-          begin()
+          waitingCalls.delete(waiting)
           observer.budgetWait(channel, (performance.now() - startedMs) / 1000)
-          return (await breaker.execute(work)).called
+          return (await breaker.execute(async () => await work(working.signal))).called
         },
         { priority: RANK[priority], signal: waiting.signal },
       )
@@ -172,7 +167,8 @@ export function createCaller(options: CallerOptions) {
       if (waiting.signal.aborted) return unknown('back_off', 'budget_exhausted', '支付网关繁忙，请稍后重试', [])
       throw error
     } finally {
-      begin()
+      clearTimeout(deadline)
+      waitingCalls.delete(waiting)
     }
   }
 
