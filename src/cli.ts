@@ -106,6 +106,12 @@ program
   .addOption(json())
   .action(async (options) => await (await import('./cli/migrate.js')).migrateNow(options))
 program
+  .command('prune')
+  .description('delete old records of syncs that changed nothing, of orders at rest')
+  .requiredOption('--older-than <days>', 'such as 90d')
+  .addOption(json())
+  .action(async (options) => await (await import('./cli/prune.js')).prune(options))
+program
   .command('doctor')
   .description('look for the usual faults, and what to do about them')
   .addOption(json())

@@ -24,6 +24,7 @@ import { createOutbox } from './store/outbox.js'
 import { createBatchSelection, createOverview } from './store/overview.js'
 import { createRecords } from './store/records.js'
 import { createRegistration, type NewOrder } from './store/registration.js'
+import { createRetention } from './store/retention.js'
 import { createBatchRunner } from './sync/batch.js'
 import { GATEWAY_CALLS_MAX } from './sync/repair.js'
 import { createSweeper } from './sync/sweeper.js'
@@ -100,6 +101,7 @@ export async function compose(config: Config, overrides: Readonly<{ log?: Log; n
     register: createRegistration(database.prisma, { firstSyncAt }),
     registerMany: createImport(database.pool, database.prisma, { firstSyncAt }),
     records: createRecords(database.prisma),
+    retention: createRetention(database.pool),
     exceptions: createExceptions(database.prisma),
     notices: createNotices(database.prisma),
     batches,
