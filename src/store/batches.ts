@@ -36,7 +36,8 @@ export type NewBatch = Readonly<{
   traceId: string
 }>
 
-export type BatchState = 'running' | 'cancelled' | 'done'
+export const BATCH_STATES = ['running', 'paused', 'cancelled', 'done'] as const
+export type BatchState = (typeof BATCH_STATES)[number]
 
 export type Batch = Readonly<{
   id: bigint
@@ -49,6 +50,7 @@ export type Batch = Readonly<{
   total: number
   createdAt: Date
   finishedAt: Date | null
+  /** Who paused or cancelled it. */
   cancelledBy: string | null
 }>
 
@@ -72,7 +74,8 @@ const BATCH_COLUMNS = `id, state, actor, trace_id, filter, dry_run, rate_per_s, 
 
 const CREATE = `
 WITH made AS (
-  INSERT INTO batches (actor, trace_id, filter, dry_run, rate_per_s) VALUES ($1, $2, $3, $4, $5) RETURNING id
+  INSERT INTO batches (actor, trace_id, filter, dry_run, rate_per_s) VALUES ($1, $2, $3, $4, $5)
+  ON CONFLICT (trace_id) DO NOTHING RETURNING id
 ), chosen AS (
   SELECT id, channel, amount_fen FROM orders
   WHERE channel = ANY($6::text[]) AND ($7::text IS NULL OR channel = $7) AND ($8::text IS NULL OR status = $8)
@@ -144,6 +147,7 @@ type BatchRow = {
 
 /** Operators' runs over many orders: made, claimed by one runner at a time, and told about. */
 export function createBatches(pool: pg.Pool, options: Readonly<{ channels: readonly string[]; takenMs: number }>) {
+  /** Asked for twice under one trace id, as a form that is sent twice does, it is made once. */
   async function create(batch: NewBatch): Promise<Batch> {
     const { filter } = batch
     const { rows } = await pool.query<{ id: string; total: number }>(CREATE, [
@@ -160,6 +164,12 @@ export function createBatches(pool: pg.Pool, options: Readonly<{ channels: reado
       filter.limit,
     ])
     const id = rows[0]?.id
+    if (id === undefined) {
+      const known = await pool.query<BatchRow>(`SELECT ${BATCH_COLUMNS} FROM batches WHERE trace_id = $1`, [
+        batch.traceId,
+      ])
+      return onlyOf(known.rows)
+    }
     // A statement does not see what its own parts inserted: the total is set by a second one. Killed between the two, the
     // runner corrects it when it claims the batch.
     const made = await pool.query<BatchRow>(`UPDATE batches SET total = $2 WHERE id = $1 RETURNING ${BATCH_COLUMNS}`, [
@@ -193,18 +203,24 @@ export function createBatches(pool: pg.Pool, options: Readonly<{ channels: reado
     return { batch, results, done: rows.reduce((sum, { count }) => sum + count, 0) }
   }
 
-  /** Stops a running batch: nothing new is started; what is under way ends and counts. Null where it is not running. */
-  async function cancel(id: bigint, cancelledBy: string): Promise<BatchProgress | null> {
+  /** Stops a batch: nothing new is started; what is under way ends and counts. Null where it is not in such a state. */
+  async function stop(id: bigint, to: 'paused' | 'cancelled', from: readonly BatchState[], stoppedBy: string) {
     const { rows } = await pool.query<BatchRow>(
-      `UPDATE batches SET state = 'cancelled', cancelled_by = $2 WHERE id = $1 AND state = 'running' RETURNING ${BATCH_COLUMNS}`,
-      [id.toString(), cancelledBy],
+      `UPDATE batches SET state = $2, cancelled_by = $3 WHERE id = $1 AND state = ANY($4) RETURNING ${BATCH_COLUMNS}`,
+      [id.toString(), to, stoppedBy, from],
     )
     return rows.length === 0 ? null : await progressOf(onlyOf(rows))
   }
 
+  /** For a while: whoever did it means to go on. */
+  const pause = async (id: bigint, pausedBy: string) => await stop(id, 'paused', ['running'], pausedBy)
+  /** For good, unless somebody resumes it after all. */
+  const cancel = async (id: bigint, cancelledBy: string) =>
+    await stop(id, 'cancelled', ['running', 'paused'], cancelledBy)
+
   /**
-   * Runs a cancelled batch on, and asks again about the orders of a finished one whose gateway could not tell. Null where
-   * there is no such batch.
+   * Runs a paused or cancelled batch on, and asks again about the orders of a finished one whose gateway could not tell.
+   * Null where there is no such batch.
    */
   async function resume(id: bigint): Promise<BatchProgress | null> {
     const { rows } = await pool.query<BatchRow>(
@@ -300,7 +316,7 @@ export function createBatches(pool: pg.Pool, options: Readonly<{ channels: reado
     return rows[0] ?? null
   }
 
-  return { create, list, find, cancel, resume, claim, renew, take, finishIfDone, release, findCommitted }
+  return { create, list, find, pause, cancel, resume, claim, renew, take, finishIfDone, release, findCommitted }
 }
 
 export type Batches = ReturnType<typeof createBatches>

@@ -48,6 +48,8 @@ export type SyncCommit = Readonly<{
     errorCode: number | null
     errorMsg: string | null
     exchanges: readonly unknown[]
+    /** The slowest of the exchanges; null where nothing was asked. */
+    gatewayMs: number | null
     durationMs: number
   }>
   /** The order as it becomes, and how; null where nothing changes. */
@@ -109,13 +111,14 @@ WITH guard AS (
     next_sync_at = clock_timestamp() + $9::float8 * interval '1 second', sync_failures = $10,
     lease_token = NULL, lease_expires_at = NULL
   WHERE id = $1 AND lease_token = $2 AND version = $3
-  RETURNING id, amount_fen
+  RETURNING id, amount_fen, channel
 ), numbered AS MATERIALIZED (
-  SELECT id, amount_fen, CASE WHEN $8::text IS NOT NULL THEN next_repair_no() END AS repair_no FROM guard
+  SELECT id, amount_fen, channel, CASE WHEN $8::text IS NOT NULL THEN next_repair_no() END AS repair_no FROM guard
 ), sync AS (
   INSERT INTO sync_records (order_id, trace_id, source, actor, client_ip, outcome, gateway_status, trade_state, decision,
-    repair_no, error_code, error_msg, exchanges, duration_ms)
-  SELECT id, $11::text, $12, $13::text, $14, $15, $16::text, $17, $18, repair_no, $19, $20, $21::jsonb, $22 FROM numbered
+    repair_no, error_code, error_msg, exchanges, duration_ms, channel, gateway_ms)
+  SELECT id, $11::text, $12, $13::text, $14, $15, $16::text, $17, $18, repair_no, $19, $20, $21::jsonb, $22, channel, $32
+  FROM numbered
   RETURNING id, order_id, repair_no
 ), repair AS (
   INSERT INTO repair_records (repair_no, order_id, sync_id, way, gateway_status, status_before, status_after, amount_fen, actor)
@@ -352,6 +355,7 @@ function commitValues({ lease, record, repair, notice, exception, nextSyncDelayS
     exception?.fingerprint.slice(0, 200) ?? null,
     exception === null ? null : storableJson(exception.evidence),
     notice === null ? null : hostOf(notice.url),
+    record.gatewayMs,
   ]
 }
 

@@ -25,15 +25,18 @@ export type OpenWork = Readonly<{
   batchItemsLeft: number
 }>
 
-/** One minute of one channel, from the sync records. Durations are of whole syncs, in milliseconds. */
+/**
+ * One minute of one channel, from the sync records. Milliseconds are those of the gateway's answers, the slowest one of
+ * each sync; null where it was not asked.
+ */
 export type Minute = Readonly<{
   minute: Date
   channel: string | null
   syncs: number
   repairs: number
   failures: number
-  medianMs: number
-  p95Ms: number
+  medianMs: number | null
+  p95Ms: number | null
 }>
 
 /** By which of its numbers an order was found. */
@@ -94,12 +97,11 @@ FROM (
 ) AS batches_running`
 
 const MINUTES = `
-SELECT date_trunc('minute', s.created_at) AS minute, o.channel, count(*)::int AS syncs, count(s.repair_no)::int AS repairs,
-  (count(*) FILTER (WHERE s.outcome IN ('unknown', 'failed')))::int AS failures,
-  percentile_disc(0.5) WITHIN GROUP (ORDER BY s.duration_ms) AS median_ms,
-  percentile_disc(0.95) WITHIN GROUP (ORDER BY s.duration_ms) AS p95_ms
-FROM sync_records s JOIN orders o ON o.id = s.order_id
-WHERE s.created_at >= $1 GROUP BY 1, 2 ORDER BY 1, 2`
+SELECT date_trunc('minute', created_at) AS minute, channel, count(*)::int AS syncs, count(repair_no)::int AS repairs,
+  (count(*) FILTER (WHERE outcome IN ('unknown', 'failed')))::int AS failures,
+  percentile_disc(0.5) WITHIN GROUP (ORDER BY gateway_ms) AS median_ms,
+  percentile_disc(0.95) WITHIN GROUP (ORDER BY gateway_ms) AS p95_ms
+FROM sync_records WHERE created_at >= $1 AND created_at < $2 GROUP BY 1, 2`
 
 // Each number has its own index; a text that is no number is not compared with ids.
 const FIND = `
@@ -144,9 +146,10 @@ export function createOverview(pool: pg.Pool, channels: readonly string[]) {
     return { noticesPending: pending, noticesDead: dead, batchesRunning: running, batchItemsLeft: left }
   }
 
-  async function minutes(since: Date): Promise<readonly Minute[]> {
-    type Row = Omit<Minute, 'medianMs' | 'p95Ms'> & { median_ms: number; p95_ms: number }
-    const { rows } = await pool.query<Row>(MINUTES, [since])
+  /** The minutes with a sync in them, of a span that its reader keeps short. */
+  async function minutes(from: Date, to: Date): Promise<readonly Minute[]> {
+    type Row = Omit<Minute, 'medianMs' | 'p95Ms'> & { median_ms: number | null; p95_ms: number | null }
+    const { rows } = await pool.query<Row>(MINUTES, [from, to])
     return rows.map(({ median_ms: medianMs, p95_ms: p95Ms, ...counts }) => ({ ...counts, medianMs, p95Ms }))
   }
 

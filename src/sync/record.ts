@@ -33,7 +33,7 @@ export function commitOf(
   jitter: number,
 ): SyncCommit {
   const common = { lease, notice: null, exception: null, repair: null }
-  const record = { ...recordOf(request, durationMs), exchanges: finding.exchanges }
+  const record = { ...recordOf(request, durationMs), exchanges: finding.exchanges, gatewayMs: slowestMs(finding) }
   const failures = lease.failures + 1
   if (finding.kind === 'unknown') {
     const { unknown } = finding
@@ -201,6 +201,7 @@ export function failureOf(
       errorCode: 10001,
       errorMsg: cause instanceof Error ? cause.message : String(cause),
       exchanges: [],
+      gatewayMs: null,
     },
     repair: null,
     notice: null,
@@ -208,6 +209,11 @@ export function failureOf(
     nextSyncDelayS: retry(lease, 'failed', jitter),
     failures,
   }
+}
+
+/** How long the gateway took to answer, at worst: a sync that closes asks three times. */
+function slowestMs({ exchanges }: Finding): number | null {
+  return exchanges.length === 0 ? null : Math.max(...exchanges.map(({ durationMs }) => durationMs))
 }
 
 function recordOf(request: SyncRequest, durationMs: number) {

@@ -3,7 +3,7 @@ import type { ZodTypeProvider } from 'fastify-type-provider-zod'
 import { z } from 'zod'
 
 import { CHANNELS, ORDER_STATUSES } from '../../domain/order.js'
-import { BATCH_RESULTS, type Batch, type Batches, type BatchProgress } from '../../store/batches.js'
+import { BATCH_RESULTS, BATCH_STATES, type Batch, type Batches, type BatchProgress } from '../../store/batches.js'
 import { sendProblem } from '../problem.js'
 import { idParams, pageOf, pageQuery, pageSchema } from './page.js'
 import { problems } from './problems.js'
@@ -35,7 +35,7 @@ const resultSchema = z.object({ count: z.int(), fen })
 const batchLineSchema = z
   .object({
     id: z.string(),
-    state: z.enum(['running', 'cancelled', 'done']),
+    state: z.enum(BATCH_STATES),
     actor: z.string().describe("the operator's name"),
     traceId: z.string(),
     dryRun: z.boolean(),
@@ -196,7 +196,7 @@ export function registerBatchRoutes(scope: FastifyInstance, deps: BatchRouteDeps
       schema: {
         tags,
         operationId: 'resumeBatch',
-        summary: 'Run a cancelled batch on; ask a finished one’s unknown orders again',
+        summary: 'Run a paused or cancelled batch on; ask a finished one’s unknown orders again',
         params: idParams,
         response: { 200: batchSchema, ...problems(404) },
       },
