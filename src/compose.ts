@@ -4,6 +4,7 @@ import { certificateExpiries } from './certificates.js'
 import type { Config } from './config.js'
 import { nextSyncDelayS } from './domain/schedule.js'
 import { createGateways } from './gateways/registry.js'
+import { SESSION_MAX_AGE_S } from './http/console/session.js'
 import { drainConnections } from './http/drain.js'
 import { buildServer } from './http/server.js'
 import { watchLoad } from './http/shed-load.js'
@@ -25,6 +26,7 @@ import { createBatchSelection, createOverview } from './store/overview.js'
 import { createRecords } from './store/records.js'
 import { createRegistration, type NewOrder } from './store/registration.js'
 import { createRetention } from './store/retention.js'
+import { createSignOuts } from './store/sign-outs.js'
 import { createBatchRunner } from './sync/batch.js'
 import { GATEWAY_CALLS_MAX } from './sync/repair.js'
 import { createSweeper } from './sync/sweeper.js'
@@ -155,6 +157,7 @@ export async function compose(config: Config, overrides: Readonly<{ log?: Log; n
             exceptions: createExceptions(database.prisma),
             notices: createNotices(database.prisma),
             batches,
+            signOuts: createSignOuts(database.pool, { lifeS: SESSION_MAX_AGE_S }),
             selection: createBatchSelection(database.pool, Object.keys(gateways.byChannel)),
             batchRatePerSMax: config.GATEWAY_RATE_PER_S,
             syncOrder,

@@ -1,15 +1,20 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-
-import { TEMPLATES } from '../../src/http/console/templates.js'
+import { wordOf } from '../../src/http/console/words.js'
 import { OPS_TOKEN, startService, type TestService } from '../support/service.js'
 
 const MINUTE_MS = 60_000
+const OTHER_TOKEN = 'another-token-of-ops'
 let service: TestService
 let aheadMs = 0
 let paymentId: string
+const logged: Record<string, unknown>[] = []
 
 beforeAll(async () => {
-  service = await startService({ now: () => Date.now() + aheadMs })
+  service = await startService({
+    now: () => Date.now() + aheadMs,
+    onLogLine: (line) => logged.push(JSON.parse(line) as Record<string, unknown>),
+    environment: { LOG_LEVEL: 'info', OPS_TOKENS: `tester:${OPS_TOKEN},other:${OTHER_TOKEN}` },
+  })
   paymentId = await service.register({ title: '<script>alert(1)</script>"\'&' })
 })
 afterAll(async () => await service.stop())
@@ -28,34 +33,69 @@ async function ask(path: string, { cookie, form, headers }: Options = {}) {
     ...(form === undefined ? {} : { body: new URLSearchParams(form) }),
   })
   const cookies = response.headers.getSetCookie()
-  return { status: response.status, headers: response.headers, cookies, html: await response.text() }
+  const location = response.headers.get('location')
+  return { status: response.status, headers: response.headers, location, cookies, html: await response.text() }
 }
 
-async function signedIn() {
-  const { cookies } = await ask('/console/sign-in', { form: { token: OPS_TOKEN } })
-  const cookie = (cookies[0] ?? '').split(';')[0] ?? ''
+const cookieOf = (cookies: readonly string[]) => (cookies[0] ?? '').split(';')[0] ?? ''
+
+async function signedIn(token = OPS_TOKEN) {
+  const { cookies } = await ask('/console/sign-in', { form: { token } })
+  const cookie = cookieOf(cookies)
   const { html } = await ask(`/console/orders/${paymentId}`, { cookie })
-  return { cookie, csrf: /name="csrf" value="([^"]+)"/.exec(html)?.[1] ?? '' }
+  const csrf = /name="csrf" value="([^"]+)"/.exec(html)?.[1] ?? ''
+  const post = async (path: string, fields: Record<string, string> = {}) =>
+    await ask(`/console${path}`, { cookie, form: { csrf, ...fields } })
+  const get = async (path: string) => await ask(`/console${path}`, { cookie })
+  return { cookie, csrf, get, post }
 }
 
 async function syncCount(): Promise<number> {
   return (await service.history(paymentId)).syncs.length
 }
 
+/** An order with an open finding; the finding's number. */
+async function finding(): Promise<string> {
+  const wrong = await service.register()
+  service.wechat.putTrade(wrong, { state: 'SUCCESS', amount: 1 })
+  await service.sync(wrong)
+  return (await service.history(wrong)).exceptions[0]?.id ?? ''
+}
+
+/** The fields of the one form that a question's page asks to send. */
+function fieldsOf(html: string): Record<string, string> {
+  const inputs = [...html.matchAll(/<input type="hidden" name="([^"]+)" value="([^"]*)">/g)]
+  return Object.fromEntries(inputs.map(([, name = '', value = '']) => [name, value]))
+}
+
 describe('the door', () => {
   it('without a session every page leads to the sign-in, and forms do nothing', async () => {
-    for (const path of ['/console', '/console/find?q=1', `/console/orders/${paymentId}`, '/console/exceptions']) {
-      const { status, headers } = await ask(path)
-      expect([path, status, headers.get('location')]).toEqual([path, 303, '/console/sign-in'])
+    for (const path of ['/find?q=1', `/orders/${paymentId}`, '/exceptions', '/batches/new?limit=1']) {
+      const { status, location } = await ask(`/console${path}`)
+      const back = new URLSearchParams({ back: `/console${path}` }).toString()
+      expect([path, status, location]).toEqual([path, 303, `/console/sign-in?${back}`])
     }
-    const form = { csrf: 'x', confirmed: 'yes' }
-    expect((await ask(`/console/orders/${paymentId}/sync`, { form })).status).toBe(401)
+    expect((await ask('/console')).location).toBe('/console/sign-in')
+    expect((await ask(`/console/orders/${paymentId}/sync`, { form: { csrf: 'x' } })).status).toBe(401)
     expect(await syncCount()).toBe(0)
   })
 
-  it('a part of a page is told to sign in rather than given the form', async () => {
-    const { status, headers } = await ask('/console/live', { headers: { 'hx-request': 'true' } })
-    expect([status, headers.get('hx-redirect')]).toEqual([401, '/console/sign-in'])
+  it('the sign-in leads on to the page that was wanted, and to no other place', async () => {
+    const { location } = await ask('/console/find?q=a%20b')
+    const { html } = await ask(location ?? '')
+    const wanted = await ask('/console/sign-in', { form: { ...fieldsOf(html), token: OPS_TOKEN } })
+    expect([wanted.status, wanted.location]).toEqual([303, '/console/find?q=a%20b'])
+    const elsewhere = await ask('/console/sign-in', { form: { token: OPS_TOKEN, back: 'https://evil.example' } })
+    expect([elsewhere.status, elsewhere.location]).toEqual([303, '/console'])
+  })
+
+  it('a part of a page is told to sign in and come back rather than given the form; a stream says so itself', async () => {
+    const headers = { 'hx-request': 'true', 'hx-current-url': `${service.url}/console/orders/${paymentId}` }
+    const part = await ask('/console/live', { headers })
+    const back = new URLSearchParams({ back: `/console/orders/${paymentId}` }).toString()
+    expect([part.status, part.headers.get('hx-redirect')]).toEqual([401, `/console/sign-in?${back}`])
+    const stream = await ask('/console/batches/1/events', { headers: { accept: 'text/html, text/event-stream' } })
+    expect(stream.html).toMatch(/^data: .*Your session has ended[^]*\nevent: over\ndata: \n\n$/)
   })
 
   it('a wrong token is refused, and after ten even a right one waits', async () => {
@@ -82,6 +122,26 @@ describe('the door', () => {
     expect(cookies[0]).toMatch(/^unipay_console=[^;]+; Max-Age=43200; Path=\/console; HttpOnly; SameSite=Strict$/)
   })
 
+  it('behind a proxy that speaks TLS the session cookie is Secure as well', async () => {
+    const behind = await startService({ environment: { TRUST_PROXY: '127.0.0.1' } })
+    try {
+      const { headers } = await fetch(`${behind.url}/console/sign-in`, {
+        method: 'POST',
+        redirect: 'manual',
+        headers: {
+          origin: 'https://pay.example',
+          'x-forwarded-proto': 'https',
+          'x-forwarded-host': 'pay.example',
+          'x-forwarded-for': '203.0.113.7',
+        },
+        body: new URLSearchParams({ token: OPS_TOKEN }),
+      })
+      expect(headers.getSetCookie()[0]).toMatch(/; HttpOnly; Secure; SameSite=Strict$/)
+    } finally {
+      await behind.stop()
+    }
+  })
+
   it('a changed cookie is no session', async () => {
     const { cookie } = await signedIn()
     const flipped = cookie.replace(/=(.)/, (_, first: string) => `=${first === 'W' ? 'X' : 'W'}`)
@@ -92,14 +152,15 @@ describe('the door', () => {
   it('a form of another origin, of a hidden one, or without this session’s token does nothing', async () => {
     const { cookie, csrf } = await signedIn()
     const path = `/console/orders/${paymentId}/sync`
-    const form = { csrf, confirmed: 'yes' }
+    const form = { csrf }
     const before = await syncCount()
     const attempts: readonly Options[] = [
       { cookie, form, headers: { origin: 'https://evil.example' } },
       { cookie, form, headers: { origin: 'null' } },
       { cookie, form, headers: { 'sec-fetch-site': 'cross-site' } },
-      { cookie, form: { ...form, csrf: '' } },
-      { cookie, form: { ...form, csrf: (await signedIn()).csrf } },
+      { cookie, form: { csrf: '' } },
+      { cookie, form: { csrf: (await signedIn()).csrf } },
+      { cookie, form: { csrf: (await signedIn(OTHER_TOKEN)).csrf } },
     ]
     for (const attempt of attempts) expect((await ask(path, attempt)).status).toBe(403)
     expect(await syncCount()).toBe(before)
@@ -114,16 +175,15 @@ describe('the door', () => {
       const polled = await ask('/console/live', { cookie: first.cookie, headers: { 'hx-request': 'true' } })
       expect([polled.status, polled.cookies]).toEqual([200, []])
       const used = await ask('/console', { cookie: first.cookie })
-      let cookie = (used.cookies[0] ?? '').split(';')[0] ?? ''
+      let cookie = cookieOf(used.cookies)
       aheadMs = 31 * MINUTE_MS
       expect((await ask('/console', { cookie: first.cookie })).status).toBe(303)
-      const form = { csrf: first.csrf, confirmed: 'yes' }
-      expect((await ask(`/console/orders/${paymentId}/sync`, { cookie: first.cookie, form })).status).toBe(401)
+      expect((await first.post(`/orders/${paymentId}/sync`)).status).toBe(401)
       for (let minutes = 31; minutes < 12 * 60; minutes += 25) {
         aheadMs = minutes * MINUTE_MS
         const kept = await ask('/console', { cookie })
         expect(kept.status).toBe(200)
-        cookie = (kept.cookies[0] ?? '').split(';')[0] ?? ''
+        cookie = cookieOf(kept.cookies)
       }
       aheadMs = 12 * 60 * MINUTE_MS + 1000
       expect((await ask('/console', { cookie })).status).toBe(303)
@@ -131,13 +191,58 @@ describe('the door', () => {
       aheadMs = 0
     }
   })
+
+  it('two tabs share a session; signed out in one, it is over in the other and for every copy of the cookie', async () => {
+    const tab = await signedIn()
+    const renewed = cookieOf((await tab.get('')).cookies)
+    const before = await syncCount()
+    expect((await ask(`/console/orders/${paymentId}/sync`, { cookie: renewed, form: { csrf: tab.csrf } })).status).toBe(
+      303,
+    )
+    expect((await tab.post(`/orders/${paymentId}/sync`)).status).toBe(303)
+    expect(await syncCount()).toBe(before + 2)
+    const out = await ask('/console/sign-out', { cookie: renewed, form: { csrf: tab.csrf } })
+    expect([out.status, out.location, out.cookies[0]]).toEqual([
+      303,
+      '/console/sign-in',
+      expect.stringMatching(/^unipay_console=;/),
+    ])
+    for (const copy of [tab.cookie, renewed]) expect((await ask('/console', { cookie: copy })).status).toBe(303)
+    expect((await tab.post(`/orders/${paymentId}/sync`)).status).toBe(401)
+    expect(await syncCount()).toBe(before + 2)
+  })
+
+  it('who came, who was turned away and who left stands in the log, and no token does', async () => {
+    logged.length = 0
+    await ask('/console/sign-in', { form: { token: 'a-wrong-token' } })
+    const { post } = await signedIn(OTHER_TOKEN)
+    await ask('/console/exceptions/1/resolve', { cookie: (await signedIn()).cookie, form: { csrf: 'stolen' } })
+    await post('/sign-out')
+    const told = logged.map(({ event, operator, address }) => [event, operator, address])
+    expect(told).toEqual([
+      ['console_refused', undefined, '127.0.0.1'],
+      ['console_signed_in', 'other', '127.0.0.1'],
+      ['console_signed_in', 'tester', '127.0.0.1'],
+      ['console_form_refused', undefined, '127.0.0.1'],
+      ['console_signed_out', 'other', undefined],
+    ])
+    expect(JSON.stringify(logged)).not.toMatch(/a-wrong-token|another-token/)
+  })
 })
 
 describe('what a page contains', () => {
   it('nothing inline, and only what this service serves may load', async () => {
-    const { cookie } = await signedIn()
-    for (const path of ['/console/sign-in', '/console', `/console/orders/${paymentId}`, '/console/exceptions']) {
-      const { html, headers } = await ask(path, { cookie })
+    const { get } = await signedIn()
+    for (const path of [
+      '/sign-in',
+      '',
+      `/orders/${paymentId}`,
+      '/exceptions',
+      '/batches',
+      '/notices',
+      '/no-such-page',
+    ]) {
+      const { html, headers } = await get(path)
       expect(html).not.toMatch(/<script(?![^>]*\ssrc="\/console\/)|<style|\sstyle=|\son[a-z]+=|javascript:/i)
       expect(html).not.toMatch(/(?:src|href)="(?!\/console|#|data:,)/)
       expect(headers.get('content-security-policy')).toMatch(/default-src 'none'.*script-src 'self'/)
@@ -146,17 +251,94 @@ describe('what a page contains', () => {
     }
   })
 
-  it('a title with a script in it is text', async () => {
+  it('no link is dead and no form leads nowhere, on every page that links lead to, in both languages', async () => {
+    await finding()
+    const told = await service.register({ notifyUrl: 'https://merchant.example/notice' })
+    service.wechat.putTrade(told, { state: 'SUCCESS', amount: 1000 })
+    await service.sync(told)
+    await service.ops('POST', '/ops/batches', { dryRun: true, limit: 1 })
     const { cookie } = await signedIn()
-    const { html } = await ask(`/console/orders/${paymentId}`, { cookie })
+    const seen = new Map([['/console', 0]])
+    const forms = new Set<string>()
+    for (const [path] of seen) {
+      const page = await ask(path, { cookie: `${cookie}; unipay_language=${seen.size % 2 === 0 ? 'en' : 'zh'}` })
+      seen.set(path, page.status)
+      for (const [, href = ''] of page.html.matchAll(/\shref="(\/console[^"]*)"/g)) {
+        const plain = href.replaceAll('&amp;', '&')
+        // What the language link leads back to is this very page.
+        if (!plain.startsWith('/console/language') && !plain.includes('/assets/') && !seen.has(plain))
+          seen.set(plain, 0)
+      }
+      for (const [, action = ''] of page.html.matchAll(/<form[^>]*method="post" action="([^"]+)"/g)) forms.add(action)
+      expect(seen.size).toBeLessThan(200)
+    }
+    expect([...seen].filter(([, status]) => status !== 200)).toEqual([])
+    const kinds = new Set([...seen.keys()].map((path) => path.replace(/\d+/g, 'N').replace(/\?.*/, '')))
+    for (const kind of [
+      '/orders/N',
+      '/orders/N/sync',
+      '/exceptions/N/resolve',
+      '/notices/N/redeliver',
+      '/batches/N',
+      '/batches/N/cancel',
+    ])
+      expect(kinds).toContain(`/console${kind}`)
+    for (const action of forms)
+      expect([action, (await ask(action, { cookie, form: {} })).status]).toEqual([action, 403])
+    expect(forms.size).toBeGreaterThan(5)
+  })
+
+  it('a title with a script in it is text', async () => {
+    const { get } = await signedIn()
+    const { html } = await get(`/orders/${paymentId}`)
     expect(html).toContain('&lt;script&gt;alert(1)&lt;/script&gt;')
     expect(html).not.toContain('<script>alert')
   })
 
-  it('templates put unescaped only other templates into a page', () => {
-    for (const template of Object.values(TEMPLATES))
-      for (const [, raw = ''] of template.matchAll(/<%~([\s\S]*?)%>/g))
-        expect(raw.trim()).toMatch(/^(?:include\(|it\.body$)/)
+  it('what gateways, merchants and operators wrote is text everywhere, and what cannot be seen in it is spelled out', async () => {
+    const hostile = '</pre><img src=x onerror=alert(1)>\u202E"\'{{1234*5678}}<%= it %>'
+    const id = await service.register({ title: hostile, businessNo: `N${hostile}`, notifyUrl: 'https://m.example/' })
+    const { rows } = await service.pool.query<{ id: string }>(
+      `INSERT INTO sync_records (order_id, trace_id, source, actor, outcome, gateway_status, decision, error_msg, exchanges, duration_ms)
+       VALUES ($1, 'hostile', 'merchant', $2, 'unknown', 'pay_fail', 'none', $2, $3, 1) RETURNING id`,
+      [
+        id,
+        hostile,
+        JSON.stringify([{ method: 'GET', host: hostile, path: hostile, status: 200, durationMs: 1, body: hostile }]),
+      ],
+    )
+    await service.pool.query(
+      `INSERT INTO sync_exceptions (order_id, sync_id, kind, at_risk_fen, fingerprint, evidence) VALUES ($1, $2, 'double_payment', 1, 'x', $3)`,
+      [id, rows[0]?.id, JSON.stringify({ stateThere: hostile, gatewayState: hostile, note: hostile })],
+    )
+    await service.pool.query(
+      `WITH r AS (INSERT INTO repair_records (repair_no, order_id, sync_id, way, gateway_status, status_before, status_after, amount_fen, actor)
+         VALUES (99, $1, $2, 'pay_success', 'pay_success', 'progress', 'success', 1, $3) RETURNING order_id),
+       n AS (INSERT INTO notices (order_id, repair_no, trace_id, url, host, payload) SELECT order_id, 99, 't', $3, 'm', '{}' FROM r RETURNING id)
+       INSERT INTO notice_attempts (notice_id, attempt, outcome, excerpt, duration_ms) SELECT id, 1, 'refused', $3, 1 FROM n`,
+      [id, rows[0]?.id, hostile],
+    )
+    const { get } = await signedIn()
+    const found = `/find?q=${encodeURIComponent(hostile)}`
+    for (const path of [`/orders/${id}`, `/orders/${id}/sync`, '/exceptions', '/notices', '/find?q=hostile', found]) {
+      const { status, html } = await get(path)
+      expect([path, status === 303 || html.includes('&lt;/pre&gt;&lt;img')]).toEqual([path, true])
+      expect(html).not.toMatch(/<img|onerror=alert\(1\)>|\u202E/)
+      expect(html).not.toContain('7006652')
+    }
+    const { html } = await get(`/orders/${id}`)
+    expect(html).toContain('⟨U+202E⟩')
+    expect((await get(`/find?q=${encodeURIComponent(`\u200BN${hostile}`)}`)).status).toBe(200)
+  })
+
+  it('an id of 19 digits is found exactly, also with a zero-width character pasted along', async () => {
+    const { get } = await signedIn()
+    for (const q of [paymentId, `${paymentId}\u200B`, ` \uFEFF${paymentId}`]) {
+      const { status, location } = await get(`/find?q=${encodeURIComponent(q)}`)
+      expect([status, location]).toEqual([303, `/console/orders/${paymentId}`])
+    }
+    const next = (BigInt(paymentId) + 1_000_000_000n).toString()
+    expect((await get(`/orders/${next}`)).status).toBe(404)
   })
 
   it('assets are kept for good, by a path that changes with them', async () => {
@@ -171,28 +353,243 @@ describe('what a page contains', () => {
     }
   })
 
-  it('the page speaks the language that was chosen, else the browser’s', async () => {
+  it('the page speaks the language that was chosen, else the browser’s, and stays where it is', async () => {
     expect((await ask('/console/sign-in', { headers: { 'accept-language': 'zh-CN,en' } })).html).toContain('运维令牌')
-    const { status, headers, cookies } = await ask('/console/language?to=zh&back=%2Fconsole%2Ffind')
-    expect([status, headers.get('location')]).toEqual([303, '/console/find'])
-    const cookie = (cookies[0] ?? '').split(';')[0] ?? ''
-    expect((await ask('/console/sign-in', { cookie })).html).toContain('运维令牌')
-    const elsewhere = await ask('/console/language?to=en&back=%2F%2Fevil.example')
-    expect(elsewhere.headers.get('location')).toBe('/console')
+    const { get, post, cookie } = await signedIn()
+    for (const path of [
+      `/find?q=${encodeURIComponent('无此订单 *')}`,
+      '/exceptions?state=all&kind=',
+      `/orders/${paymentId}/sync`,
+    ]) {
+      const link = /href="(\/console\/language[^"]+)"/.exec((await get(path)).html)?.[1]?.replaceAll('&amp;', '&') ?? ''
+      const { status, location, cookies } = await ask(link, { cookie })
+      expect([status, location]).toEqual([303, `/console${path}`])
+      const chinese = await ask(location ?? '', { cookie: `${cookie}; ${cookieOf(cookies)}` })
+      expect(chinese.html).toContain('<html lang="zh-CN">')
+    }
+    // Where a form led, there is nothing to stay at: the page it was on is shown again.
+    const after = await post(`/orders/${paymentId}/dry-run`)
+    expect(after.html).toContain(`back=${encodeURIComponent(`/console/orders/${paymentId}`)}`)
+  })
+
+  it('every code that records can hold has a Chinese word', async () => {
+    const { rows } = await service.pool.query<{ name: string; definition: string }>(
+      `SELECT conname AS name, pg_get_constraintdef(oid) AS definition FROM pg_constraint
+       WHERE contype = 'c' AND conname LIKE '%\\_known' AND conname <> 'orders_pay_way_known'`,
+    )
+    expect(rows.length).toBeGreaterThanOrEqual(9)
+    const codes = rows.flatMap(({ name, definition }) =>
+      [...definition.matchAll(/'([a-z_]+)'::/g)].map(([, code = '']) =>
+        name.includes('source') ? `by_${code}` : code,
+      ),
+    )
+    expect(codes.length).toBeGreaterThan(35)
+    expect(codes.filter((code) => !/[\u4E00-\u9FFF]/.test(wordOf('zh', code)))).toEqual([])
   })
 
   it('find reaches an order by each of its numbers, whatever is typed', async () => {
-    const { cookie } = await signedIn()
-    const sync = await service.sync(await service.register())
-    const lookups = [paymentId, `B${paymentId}`, sync.traceId]
-    for (const q of lookups) {
-      const { status, headers } = await ask(`/console/find?q=${encodeURIComponent(q)}`, { cookie })
-      expect([q, status]).toEqual([q, 303])
-      expect(headers.get('location')).toMatch(/^\/console\/orders\/\d+$/)
+    const { get } = await signedIn()
+    const settled = await service.register()
+    service.wechat.putTrade(settled, { state: 'SUCCESS', amount: 1000 })
+    const { traceId } = await service.sync(settled)
+    const { order } = await service.history(settled)
+    for (const q of [settled, `B${settled}`, order.gatewayOrderNo ?? '', traceId]) {
+      const { status, location } = await get(`/find?q=${encodeURIComponent(q)}`)
+      expect([q, status, location]).toEqual([q, 303, `/console/orders/${settled}`])
     }
     for (const q of ["' OR 1=1 --", '9223372036854775808', '%00', '\u{1F600}', 'x'.repeat(101)]) {
-      const { status, html } = await ask(`/console/find?q=${encodeURIComponent(q)}`, { cookie })
+      const { status, html } = await get(`/find?q=${encodeURIComponent(q)}`)
       expect([status, html.includes('No such order')]).toEqual([200, true])
+    }
+  })
+})
+
+describe('what operators do', () => {
+  it('a question changes nothing, and tells the fen', async () => {
+    const exceptionId = await finding()
+    const { get } = await signedIn()
+    const before = await syncCount()
+    const questions = [
+      `/orders/${paymentId}/sync`,
+      `/exceptions/${exceptionId}/resolve`,
+      '/batches/new?limit=5&ratePerS=1',
+    ]
+    const counts = async () =>
+      (
+        await service.pool.query(
+          `SELECT (SELECT count(*) FROM batches), (SELECT count(*) FROM sync_exceptions WHERE state = 'open')`,
+        )
+      ).rows
+    const earlier = await counts()
+    for (const path of questions)
+      expect((await get(path)).html).toMatch(/\d+\.\d\d\u{A0}CNY<\/span> <small class="muted">\d+\u{A0}fen/u)
+    expect(await syncCount()).toBe(before)
+    expect(await counts()).toEqual(earlier)
+  })
+
+  it('of two operators who resolve one exception, the first one’s note stays and the second is told', async () => {
+    const id = await finding()
+    const [one, other] = [await signedIn(), await signedIn(OTHER_TOKEN)]
+    expect((await other.get(`/exceptions/${id}/resolve`)).status).toBe(200)
+    const answers = await Promise.all([
+      one.post(`/exceptions/${id}/resolve`, { note: 'by one' }),
+      other.post(`/exceptions/${id}/resolve`, { note: 'by the other' }),
+    ])
+    expect(answers.map(({ status }) => status).toSorted((a, b) => a - b)).toEqual([303, 409])
+    const { rows } = await service.pool.query<{ resolved_by: string; note: string }>(
+      'SELECT resolved_by, note FROM sync_exceptions WHERE id = $1',
+      [id],
+    )
+    const first = answers[0].status === 303 ? ['tester', 'by one'] : ['other', 'by the other']
+    expect([rows[0]?.resolved_by, rows[0]?.note]).toEqual(first)
+    expect((await other.get(`/exceptions/${id}/resolve`)).status).toBe(409)
+  })
+
+  it.each([
+    ['empty', ''],
+    ['blank', '  '],
+    ['too long', 'x'.repeat(1001)],
+    ['with a NUL', 'a\0b'],
+  ])('a note that is %s resolves nothing', async (_, note) => {
+    const id = await finding()
+    const { post } = await signedIn()
+    expect((await post(`/exceptions/${id}/resolve`, { note })).status).toBe(400)
+    const { rows } = await service.pool.query<{ state: string }>('SELECT state FROM sync_exceptions WHERE id = $1', [
+      id,
+    ])
+    expect(rows[0]?.state).toBe('open')
+  })
+
+  it('a batch that was asked for once is made once, however often its form is sent', async () => {
+    const { get, post } = await signedIn()
+    const { html } = await get('/batches/new?limit=3&ratePerS=1&dryRun=yes&status=progress')
+    expect(html).toContain('A dry run asks and changes nothing')
+    const answers = await Promise.all([1, 2, 3].map(async () => await post('/batches', fieldsOf(html))))
+    expect(answers.map(({ status }) => status)).toEqual([303, 303, 303])
+    expect(new Set(answers.map(({ location }) => location)).size).toBe(1)
+  })
+
+  it.each([
+    ['ratePerS=101', 'Per second (1–100)'],
+    ['ratePerS=0', 'Per second (1–100)'],
+    ['limit=100001', 'Orders at most (1–100000)'],
+    ['limit=-1', 'Orders at most (1–100000)'],
+    ['channel=bank', 'Channel'],
+    ['status=paid', 'Status'],
+    ['createdFrom=yesterday', 'Created from'],
+    ['createdTo=2026-02-30T00%3A00%3A00Z', 'Created before'],
+  ])('a batch of %s is refused, naming the field and its bounds', async (field, name) => {
+    const { get, post } = await signedIn()
+    const query = new URLSearchParams({ limit: '1', ratePerS: '1', ...Object.fromEntries(new URLSearchParams(field)) })
+    const { status, html } = await get(`/batches/new?${query.toString()}`)
+    expect([status, html.includes(name)]).toEqual([400, true])
+    const fields = { ...Object.fromEntries(query), traceId: 'abcdefghijkl' }
+    expect((await post('/batches', fields)).status).toBe(400)
+  })
+
+  it('a batch that nothing matches is not offered', async () => {
+    const { get } = await signedIn()
+    const { html } = await get('/batches/new?limit=1&ratePerS=1&createdTo=2001-01-01T00%3A00')
+    expect(html).toContain('No order matches')
+    expect(html).not.toContain('action="/console/batches"')
+  })
+
+  it('a batch is paused, cancelled and resumed by whoever comes first; the second is told what became of it', async () => {
+    const { body } = await service.ops('POST', '/ops/batches', { limit: 2, ratePerS: 1 })
+    const { id } = body as { id: string }
+    const [one, other] = [await signedIn(), await signedIn(OTHER_TOKEN)]
+    const state = async () =>
+      (await service.ops('GET', `/ops/batches/${id}`)).body as { state: string; cancelledBy: string | null }
+    const first = await Promise.all([one.post(`/batches/${id}/pause`), other.post(`/batches/${id}/pause`)])
+    expect(first.map(({ status }) => status).toSorted((a, b) => a - b)).toEqual([303, 409])
+    expect(await state()).toMatchObject({ state: 'paused' })
+    expect((await other.post(`/batches/${id}/pause`)).html).toContain('paused')
+    expect((await other.post(`/batches/${id}/cancel`)).status).toBe(303)
+    expect(await state()).toMatchObject({ state: 'cancelled', cancelledBy: 'other' })
+    const late = await one.get(`/batches/${id}/cancel`)
+    expect([late.status, late.html.includes('cancelled')]).toEqual([409, true])
+    expect((await one.post(`/batches/${id}/resume`)).status).toBe(303)
+    expect(await state()).toMatchObject({ state: 'running', cancelledBy: null })
+    expect((await other.post(`/batches/${id}/resume`)).status).toBe(409)
+    expect((await other.post(`/batches/${id}/cancel`)).status).toBe(303)
+    const { html } = await one.get('/batches')
+    expect(html).toMatch(new RegExp(`/batches/${id}"[^]*?cancelled`))
+  })
+
+  it('every action stands in the log and the records under the name of who did it', async () => {
+    const exceptionId = await finding()
+    const { post } = await signedIn(OTHER_TOKEN)
+    logged.length = 0
+    await post(`/orders/${paymentId}/dry-run`)
+    await post(`/orders/${paymentId}/sync`)
+    await post(`/exceptions/${exceptionId}/resolve`, { note: 'looked at' })
+    const told = logged
+      .filter(({ level }) => level === 'info')
+      .map(({ event, actor, operator, dryRun }) => [event, actor ?? operator, dryRun])
+    expect(told).toEqual([
+      ['sync', 'other', true],
+      ['sync', 'other', undefined],
+      ['exception_resolved', 'other', undefined],
+    ])
+    expect((await service.history(paymentId)).syncs[0]).toMatchObject({ source: 'operator', actor: 'other' })
+  })
+})
+
+describe('the curves', () => {
+  it('tell the gateway’s own time and the errors of each channel, of minutes that are over', async () => {
+    const other = await startService()
+    try {
+      const start = Math.floor(Date.now() / MINUTE_MS) * MINUTE_MS - 20 * MINUTE_MS
+      const id = await other.register()
+      for (const [channel, gatewayMs, outcome, seconds] of [
+        ['wechat_pay', 40, 'synced', 1],
+        ['wechat_pay', 60, 'synced', 20],
+        ['wechat_pay', 900, 'unknown', 40],
+        ['ali_pay', null, 'unknown', 2],
+        ['ali_pay', 7, 'failed', 65],
+      ] as const) {
+        await other.pool.query(
+          `INSERT INTO sync_records (order_id, trace_id, source, outcome, gateway_status, decision, exchanges, duration_ms, created_at, channel, gateway_ms)
+           VALUES ($1, 't', 'sweeper', $2, 'pay_fail', 'none', '[]', 5000, $3, $4, $5)`,
+          [id, outcome, new Date(start + seconds * 1000), channel, gatewayMs],
+        )
+      }
+      // A real one, of a minute that is not over: it is not shown yet, and it has its channel and time.
+      await other.sync(id)
+      const { rows } = await other.pool.query<{ channel: string; known: boolean }>(
+        'SELECT channel, gateway_ms BETWEEN 0 AND duration_ms + 1 AS known FROM sync_records WHERE trace_id <> $1',
+        ['t'],
+      )
+      expect(rows).toEqual([{ channel: 'wechat_pay', known: true }])
+      const signed = await fetch(`${other.url}/console/sign-in`, {
+        method: 'POST',
+        redirect: 'manual',
+        headers: { origin: other.url },
+        body: new URLSearchParams({ token: OPS_TOKEN }),
+      })
+      const headers = { cookie: cookieOf(signed.headers.getSetCookie()), accept: 'application/json' }
+      type View = {
+        minutes: number[]
+        curves: Record<string, { series: { label: string; values: (number | null)[] }[] }>
+      }
+      const view = (await (await fetch(`${other.url}/console/curves`, { headers })).json()) as View
+      const at = view.minutes.indexOf(start / 1000)
+      const valuesOf = (name: string) =>
+        Object.fromEntries(
+          (view.curves[name]?.series ?? []).map(({ label, values }) => [label, values.slice(at, at + 2)]),
+        )
+      expect(view.minutes).toHaveLength(180)
+      expect((view.minutes.at(-1) ?? 0) * 1000).toBeLessThan(Math.floor(Date.now() / MINUTE_MS) * MINUTE_MS)
+      expect(valuesOf('syncs')).toEqual({ wechat_pay: [3, 0], ali_pay: [1, 1] })
+      expect(valuesOf('failures')).toEqual({ wechat_pay: [1, 0], ali_pay: [1, 1] })
+      expect(valuesOf('latency')).toEqual({
+        'wechat_pay p50': [60, null],
+        'wechat_pay p95': [900, null],
+        'ali_pay p50': [null, 7],
+        'ali_pay p95': [null, 7],
+      })
+    } finally {
+      await other.stop()
     }
   })
 })

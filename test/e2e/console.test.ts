@@ -8,6 +8,23 @@ const HOSTILE = '<script>document.title="hacked"</script><img src=x onerror="doc
 
 if (noBrowser !== null) console.warn(`The browser tests are skipped: ${noBrowser}.`)
 
+/** Three hours of syncs and some days of open orders, so that the pictures show what an operator would see. */
+async function makeHistory({ pool }: TestService): Promise<void> {
+  await pool.query(
+    `INSERT INTO orders (id, business_no, title, channel, amount_fen, out_trade_no, created_at, expires_at)
+     SELECT n, 'H' || n, '历史订单 ' || n, CASE WHEN n % 3 = 0 THEN 'ali_pay' ELSE 'wechat_pay' END, n * 7919, n,
+       now() - n * n * interval '30 seconds', now() FROM generate_series(1, 90) AS n`,
+  )
+  await pool.query(
+    `INSERT INTO sync_records (order_id, trace_id, source, outcome, gateway_status, decision, exchanges, duration_ms,
+       created_at, channel, gateway_ms)
+     SELECT 1, 't', 'sweeper', CASE WHEN n % 40 = 0 OR (n BETWEEN 900 AND 1100 AND n % 3 = 0) THEN 'unknown' ELSE 'synced' END,
+       'pay_progress', 'wait', '[]', 40, now() - n * interval '5 seconds',
+       CASE WHEN n % 3 = 0 THEN 'ali_pay' ELSE 'wechat_pay' END, 60 + n % 37 + CASE WHEN n BETWEEN 900 AND 1100 THEN 400 ELSE 0 END
+     FROM generate_series(1, 2100) AS n`,
+  )
+}
+
 describe.skipIf(noBrowser !== null)('the operators’ page in a browser', { timeout: 90_000 }, () => {
   let service: TestService
   let browser: Browser
@@ -44,6 +61,15 @@ describe.skipIf(noBrowser !== null)('the operators’ page in a browser', { time
     return paymentId
   }
 
+  it('where all is well, the first view says so and nothing else', async () => {
+    const { context, page } = await operator()
+    expect(await page.locator('#live').innerText()).toContain('Nothing needs attention.')
+    expect(await page.locator('.alarm, .bad, .warn').count()).toBe(0)
+    await photograph(page, 'now-calm')
+    expect(await violationsOf(page)).toEqual([])
+    await context.close()
+  })
+
   it('an operator finds an order by a trace id, tries, syncs, and sees the story grow', {
     timeout: 90_000,
   }, async () => {
@@ -63,8 +89,9 @@ describe.skipIf(noBrowser !== null)('the operators’ page in a browser', { time
     await photograph(page, 'order-dry-run')
     expect(await violationsOf(page)).toEqual([])
 
-    await page.getByRole('button', { name: 'Sync now' }).click()
-    expect(await page.locator('.big').innerText()).toMatch(/^1,234\.56\sCNY \(123456\sfen\)$/)
+    await page.getByRole('link', { name: 'Sync now' }).click()
+    await page.waitForURL('**/sync')
+    expect(await page.locator('.big').innerText()).toMatch(/^1,234\.56\sCNY 123456\sfen$/)
     await photograph(page, 'confirm')
     expect(await violationsOf(page)).toEqual([])
     await page.getByRole('button', { name: 'Yes, do it' }).click()
@@ -83,6 +110,11 @@ describe.skipIf(noBrowser !== null)('the operators’ page in a browser', { time
     const before = await page.locator('#story li.synced').count()
     await service.sync(paymentId)
     await expect.poll(() => page.locator('#story li.synced').count(), { timeout: 10_000 }).toBe(before + 1)
+    // Nothing that was asked is asked again by going back.
+    await page.goBack()
+    await page.waitForURL('**/sync')
+    expect(await page.getByRole('button', { name: 'Yes, do it' }).count()).toBe(1)
+    await page.goForward()
     expect(await page.title()).not.toContain('hacked')
     expect(await page.getByText(HOSTILE).count()).toBe(1)
     expect(complaints).toEqual([])
@@ -98,7 +130,7 @@ describe.skipIf(noBrowser !== null)('the operators’ page in a browser', { time
     await page.waitForURL(`**/console/orders/${paymentId}`)
     await page.getByRole('button', { name: 'Dry run' }).click()
     expect(await page.locator('#outcome').innerText()).toContain('Nothing was changed')
-    await page.getByRole('button', { name: 'Sync now' }).click()
+    await page.getByRole('link', { name: 'Sync now' }).click()
     await page.getByRole('button', { name: 'Yes, do it' }).click()
     await page.waitForURL('**/orders/*?done=sync')
     expect((await service.history(paymentId)).order.status).toBe('success')
@@ -109,12 +141,12 @@ describe.skipIf(noBrowser !== null)('the operators’ page in a browser', { time
     const paymentId = await exceptionOf('wrong amount')
     const { context, page, complaints } = await operator()
     await page.goto('/console/exceptions')
-    await photograph(page, 'exceptions')
-    expect(await violationsOf(page)).toEqual([])
-    const card = page.locator('article', { hasText: paymentId })
-    await card.getByLabel('What was found and done').fill('asked the merchant <b>today</b>')
-    await card.getByRole('button', { name: 'Resolve' }).click()
+    await page.getByRole('link', { name: `Resolve: ${paymentId}` }).click()
+    await page.waitForURL('**/resolve')
     expect(await page.locator('.big').innerText()).toMatch(/1000\sfen/)
+    await page.getByLabel('What was found and done').fill('asked the merchant <b>today</b>')
+    await photograph(page, 'resolve')
+    expect(await violationsOf(page)).toEqual([])
     await page.getByRole('button', { name: 'Yes, do it' }).click()
     await page.waitForURL('**/exceptions?state=resolved')
     expect(await page.locator('article', { hasText: paymentId }).innerText()).toContain(
@@ -127,7 +159,7 @@ describe.skipIf(noBrowser !== null)('the operators’ page in a browser', { time
   })
 
   it('a batch of 500 is started, paused, resumed and watched to its end', async () => {
-    const batching = await startService({ environment: { ROLES: 'api,sweeper' } })
+    const batching = await startService({ environment: { ROLES: 'api,sweeper', GATEWAY_RATE_PER_S: '200' } })
     // Not due: the sweeper leaves them to the batch.
     const { rows: orders } = await batching.pool.query<{ id: string }>(
       `INSERT INTO orders (id, business_no, channel, amount_fen, out_trade_no, created_at, expires_at)
@@ -143,20 +175,23 @@ describe.skipIf(noBrowser !== null)('the operators’ page in a browser', { time
     await page.fill('#createdTo', '2026-01-02T11:05')
     await page.fill('#ratePerS', '100')
     await page.uncheck('#dryRun')
-    await photograph(page, 'batches')
-    expect(await violationsOf(page)).toEqual([])
-    await page.getByRole('button', { name: 'Start a batch' }).click()
-    expect(await page.locator('.big').innerText()).toMatch(/^1,000\.00\sCNY \(100000\sfen\)$/)
+    await page.getByRole('button', { name: 'Next' }).click()
+    await page.waitForURL('**/batches/new?*')
+    expect(await page.locator('.big').innerText()).toMatch(/^1,000\.00\sCNY 100000\sfen$/)
+    await photograph(page, 'batch-question')
     await page.getByRole('button', { name: 'Yes, do it' }).click()
     const bar = page.locator('progress')
     await bar.waitFor()
     const done = async () => Number(await bar.getAttribute('value'))
     await expect.poll(done, { timeout: 20_000 }).toBeGreaterThan(20)
-    await page.getByRole('button', { name: 'Pause' }).click()
+    await page.getByRole('link', { name: 'Pause' }).click()
     await page.getByRole('button', { name: 'Yes, do it' }).click()
-    await page.getByRole('button', { name: 'Resume' }).click()
+    await page.getByText('Stopped by').waitFor()
+    await photograph(page, 'batch-paused')
+    await page.getByRole('link', { name: 'Resume' }).click()
     await page.getByRole('button', { name: 'Yes, do it' }).click()
-    await photograph(page, 'batch')
+    await bar.waitFor()
+    await photograph(page, 'batch-running')
     expect(await violationsOf(page)).toEqual([])
     // The bar moves by itself: nothing is loaded again from here on.
     await expect.poll(done, { timeout: 40_000 }).toBe(500)
@@ -164,6 +199,13 @@ describe.skipIf(noBrowser !== null)('the operators’ page in a browser', { time
       .poll(() => page.locator('#progress').innerText(), { timeout: 10_000 })
       .toMatch(/settled\s+250[\s\S]*waiting\s+250/)
     await photograph(page, 'batch-done')
+    // What is over is not asked for any more.
+    expect(await page.locator('#progress a').count()).toBe(0)
+    const asked: string[] = []
+    page.on('request', (request) => asked.push(request.url()))
+    await page.goto('/console/batches')
+    await photograph(page, 'batches')
+    expect(asked.filter((url) => url.endsWith('/events'))).toEqual([])
     const { rows } = await batching.pool.query<{ actor: string }>('SELECT DISTINCT actor FROM batches')
     expect(rows).toEqual([{ actor: 'tester' }])
     expect(complaints).toEqual([])
@@ -177,10 +219,9 @@ describe.skipIf(noBrowser !== null)('the operators’ page in a browser', { time
     await service.sync(paymentId)
     const { context, page } = await operator()
     await page.goto('/console/notices')
-    await photograph(page, 'notices')
-    expect(await violationsOf(page)).toEqual([])
-    await page.getByRole('button', { name: `Send again: ${paymentId}` }).click()
-    expect(await page.locator('.big').innerText()).toMatch(/^0\.77\sCNY \(77\sfen\)$/)
+    await page.getByRole('link', { name: `Send again: ${paymentId}` }).click()
+    await page.waitForURL('**/redeliver')
+    expect(await page.locator('.big').innerText()).toMatch(/^0\.77\sCNY 77\sfen$/)
     await page.getByRole('button', { name: 'Yes, do it' }).click()
     await page.waitForURL('**/console/notices')
     const sends = async () =>
@@ -194,24 +235,47 @@ describe.skipIf(noBrowser !== null)('the operators’ page in a browser', { time
     await context.close()
   })
 
-  it.each([
-    ['light', { colorScheme: 'light' }],
-    ['dark', { colorScheme: 'dark' }],
-    ['phone', { viewport: { width: 360, height: 740 }, colorScheme: 'dark' }],
-    ['chinese', { locale: 'zh-CN' }],
-  ] as const)('the first view is readable and draws its curves: %s', async (name, options) => {
-    await exceptionOf(`for ${name}`)
-    await unsettledOrder(`for ${name}`)
-    const { context, page, complaints } = await operator(options)
-    await page.locator('figure[data-drawn=yes] canvas').nth(3).waitFor()
-    await photograph(page, `now-${name}`)
-    expect(await violationsOf(page)).toEqual([])
-    const overflow = await page.evaluate<number>(
-      'document.documentElement.scrollWidth - document.documentElement.clientWidth',
-    )
-    expect(overflow).toBeLessThanOrEqual(0)
-    expect(complaints).toEqual([])
-    await context.close()
+  describe('in every look', () => {
+    let paymentId: string
+    let looked: TestService
+    beforeAll(async () => {
+      // Another instance on the same database: it has counted nothing yet.
+      looked = await startService({ database: service.database, sandboxes: service })
+      await makeHistory(service)
+      paymentId = await exceptionOf(
+        'a title in two scripts, \u202Eturned around\u202C, and very long '.padEnd(200, '长'),
+      )
+      await service.pool.query('UPDATE notices SET state = $1, next_attempt_at = NULL WHERE state <> $1', ['dead'])
+    })
+    afterAll(async () => await looked?.stop())
+
+    // Every view is checked in both schemes and at both widths; the other two looks are for the eye, and for what overflows.
+    it.each([
+      ['light', true, { colorScheme: 'light' }],
+      ['phone', true, { viewport: { width: 360, height: 740 }, colorScheme: 'dark', locale: 'zh-CN' }],
+      ['dark', false, { colorScheme: 'dark', locale: 'zh-CN' }],
+      ['phone-light', false, { viewport: { width: 360, height: 740 } }],
+    ] as const)('each view is readable: %s', async (name, isChecked, options) => {
+      const { context, page, complaints } = await openContext(browser, looked.url, options)
+      await signIn(page, OPS_TOKEN)
+      await page.locator('figure[data-drawn=yes] canvas').nth(3).waitFor()
+      const views = {
+        now: '',
+        find: '/find?q=nothing',
+        order: `/orders/${paymentId}`,
+        sync: `/orders/${paymentId}/sync`,
+      }
+      const lists = { exceptions: '/exceptions', notices: '/notices', batches: '/batches' }
+      for (const [view, path] of Object.entries({ ...views, ...lists })) {
+        if (path !== '') await page.goto(`/console${path}`)
+        await photograph(page, `${view}-${name}`)
+        if (isChecked) expect([view, await violationsOf(page)]).toEqual([view, []])
+        const overflow = 'document.documentElement.scrollWidth - document.documentElement.clientWidth'
+        expect([view, await page.evaluate<number>(overflow)]).toEqual([view, 0])
+      }
+      expect(complaints).toEqual([])
+      await context.close()
+    })
   })
 
   it('the sign-in is reached and left by keyboard alone', async () => {

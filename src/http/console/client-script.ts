@@ -11,6 +11,12 @@ export const CLIENT_SCRIPT = String.raw`(() => {
   const token = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim()
   const clock = (seconds) => new Date((seconds + 8 * 3600) * 1000).toISOString().slice(11, 16)
 
+  // A minute between two of which nothing is known is no line: it is drawn as a point.
+  const alone = (plot, index) => {
+    const values = plot.data[index]
+    return values.flatMap((value, at) => (value != null && values[at - 1] == null && values[at + 1] == null ? [at] : []))
+  }
+
   function options(figure, curve, width) {
     const axis = { stroke: token('--muted'), grid: { stroke: token('--line'), width: 1 }, ticks: { stroke: token('--line') } }
     return {
@@ -19,16 +25,26 @@ export const CLIENT_SCRIPT = String.raw`(() => {
       axes: [{ ...axis, values: (_, ticks) => ticks.map(clock), space: 60 }, { ...axis, size: 56 }],
       series: [
         { label: figure.dataset.timeLabel, value: (_, at) => (at == null ? '' : clock(at)) },
-        ...curve.series.map((series, index) => ({
-          label: series.label, stroke: token('--curve-' + (index % 6)), width: 2, dash: index % 2 ? [6, 3] : undefined,
-          spanGaps: false, points: { show: curve.isSparse === true },
+        ...curve.series.map((series) => ({
+          label: series.label, stroke: token('--curve-' + (series.hue % 6)), width: 2, dash: series.isDashed ? [6, 3] : undefined,
+          spanGaps: false, points: { show: true, size: 4, filter: alone },
         })),
       ],
     }
   }
 
+  // What the curve says at its end and at its height, in words: for those who do not see it, or not well.
+  function tell(figure, curve) {
+    const parts = curve.series.map(({ label, values }) => {
+      const known = values.filter((value) => value !== null)
+      return known.length === 0 ? '' : label + ' ' + (values.at(-1) ?? '–') + ' (' + figure.dataset.peakLabel + ' ' + Math.max(...known) + ')'
+    })
+    figure.querySelector('[data-peaks]').textContent = parts.filter((part) => part !== '').join(', ')
+  }
+
   function draw(figure, curve, minutes) {
     const host = figure.querySelector('.plot')
+    tell(figure, curve)
     const known = plots.get(host)
     const rows = [minutes, ...curve.series.map((series) => series.values)]
     if (known !== undefined && known.series.length === rows.length) { known.setData(rows); return }

@@ -1,10 +1,17 @@
 import type { Minute, Overview } from '../../store/overview.js'
 import { type Language, wordOf } from './words.js'
 
-const SPAN_MINUTES = 180
 const MINUTE_MS = 60_000
-/** All who look at once share one query; nobody needs it fresher. */
+/** The records are read in spans of this many minutes: half a million of them in 3 hours are too many for one query. */
+const SPAN_MINUTES = 15
+const SPAN_MS = SPAN_MINUTES * MINUTE_MS
+const SHOWN_MS = 180 * MINUTE_MS
+/** All who look at once share one reading; nobody needs it fresher. */
 const FRESH_MS = 10_000
+/** One reading ends after this, the newest spans first; the next one goes on where it ended. */
+const READING_MS_MAX = 1_000
+/** A record is written with the time at which its statement began, which ends within 6 s: past this, a span stays as it is. */
+const SETTLED_MS = 15_000
 
 const CURVES = {
   syncs: [['', (minute: Minute) => minute.syncs]],
@@ -14,54 +21,76 @@ const CURVES = {
     ['p95', (minute: Minute) => minute.p95Ms],
   ],
   failures: [['', (minute: Minute) => minute.failures]],
-} as const satisfies Record<string, readonly (readonly [string, (minute: Minute) => number])[]>
+} as const satisfies Record<string, readonly (readonly [string, (minute: Minute) => number | null])[]>
 
-type Series = Readonly<{ label: string; values: readonly (number | null)[] }>
+type CurveName = keyof typeof CURVES
+
+/** `hue`: one for each channel; `isDashed`: its higher one of two lines. */
+type Series = Readonly<{ label: string; hue: number; isDashed: boolean; values: readonly (number | null)[] }>
 export type CurvesView = Readonly<{
-  /** Seconds since 1970, one per minute. */
+  /** Seconds since 1970, one per minute; the minute that is not over yet is left out. */
   minutes: readonly number[]
-  curves: Readonly<Record<keyof typeof CURVES, Readonly<{ series: readonly Series[]; isSparse: boolean }>>>
+  curves: Readonly<Record<CurveName, Readonly<{ series: readonly Series[] }>>>
 }>
 
 /** The last 3 hours, minute by minute and channel by channel, from the sync records. */
-export function createCurves(overview: Overview, now: () => number) {
-  let known: { atMs: number; minutes: Promise<readonly Minute[]> } | null = null
+export function createCurves(overview: Pick<Overview, 'minutes'>, now: () => number) {
+  /** By the start of the span. What is over is read once. */
+  const spans = new Map<number, readonly Minute[]>()
+  let reading: { atMs: number; done: Promise<void> } | null = null
 
-  function read(): Promise<readonly Minute[]> {
-    if (known !== null && now() - known.atMs < FRESH_MS) return known.minutes
-    const reading = overview.minutes(new Date(startOf(now())))
-    const mine = { atMs: now(), minutes: reading }
-    known = mine
-    // A failed reading is nobody's later answer.
-    reading.catch(() => {
-      if (known === mine) known = null
-    })
-    return reading
+  async function read(nowMs: number): Promise<void> {
+    const startedMs = performance.now()
+    for (const start of spans.keys()) if (start < nowMs - SHOWN_MS - SPAN_MS) spans.delete(start)
+    for (let start = floor(nowMs, SPAN_MS); start > nowMs - SHOWN_MS - SPAN_MS; start -= SPAN_MS) {
+      const isSettled = start + SPAN_MS + SETTLED_MS < nowMs
+      if (isSettled && spans.has(start)) continue
+      if (performance.now() - startedMs > READING_MS_MAX) return
+      const rows = await overview.minutes(new Date(start), new Date(start + SPAN_MS))
+      spans.set(start, rows)
+    }
+  }
+
+  /** Whoever comes while one reads waits for that one. */
+  async function refresh(): Promise<void> {
+    if (reading === null || now() - reading.atMs >= FRESH_MS) {
+      const mine = { atMs: now(), done: read(now()) }
+      reading = mine
+      // A failed reading is nobody's later answer.
+      mine.done.catch(() => {
+        if (reading === mine) reading = null
+      })
+    }
+    await reading.done
   }
 
   return async (language: Language): Promise<CurvesView> => {
-    const rows = await read()
-    const startS = startOf(now()) / 1000
-    const minutes = Array.from({ length: SPAN_MINUTES + 1 }, (_, index) => startS + index * 60)
+    await refresh()
+    const end = floor(now(), MINUTE_MS)
+    const minutes = Array.from({ length: SHOWN_MS / MINUTE_MS }, (_, index) => end - SHOWN_MS + index * MINUTE_MS)
+    const rows = [...spans.values()].flat()
     const channels = [...new Set(rows.map(({ channel }) => channel))].toSorted((a, b) =>
       (a ?? '').localeCompare(b ?? ''),
     )
-    const byKey = new Map(rows.map((row) => [`${row.minute.getTime() / 1000} ${row.channel ?? ''}`, row]))
-    const curve = (name: keyof typeof CURVES) => ({
-      isSparse: name === 'latency',
-      series: channels.flatMap((channel) =>
-        CURVES[name].map(([suffix, valueOf]) => ({
-          label: `${wordOf(language, channel ?? '–')} ${suffix}`.trim(),
-          values: minutes.map((minute) => {
-            const row = byKey.get(`${minute} ${channel ?? ''}`)
-            // No sync in a minute means none were made, but of their duration nothing is known.
-            return row === undefined ? (name === 'latency' ? null : 0) : valueOf(row)
-          }),
+    const byKey = new Map(rows.map((row) => [`${row.minute.getTime()} ${row.channel ?? ''}`, row]))
+    const valueAt = (atMs: number, channel: string | null, name: CurveName, of: (minute: Minute) => number | null) => {
+      const row = byKey.get(`${atMs} ${channel ?? ''}`)
+      if (row !== undefined) return of(row)
+      // No sync in a minute that was read means none were made; of the gateway's time it tells nothing.
+      return name === 'latency' || !spans.has(floor(atMs, SPAN_MS)) ? null : 0
+    }
+    const curve = (name: CurveName) => ({
+      series: channels.flatMap((channel, hue) =>
+        CURVES[name].map(([suffix, of], index) => ({
+          label: `${wordOf(language, channel ?? 'no_channel')} ${suffix}`.trim(),
+          hue,
+          isDashed: index > 0,
+          values: minutes.map((atMs) => valueAt(atMs, channel, name, of)),
         })),
       ),
     })
     return {
-      minutes,
+      minutes: minutes.map((atMs) => atMs / 1000),
       curves: {
         syncs: curve('syncs'),
         repairs: curve('repairs'),
@@ -72,6 +101,6 @@ export function createCurves(overview: Overview, now: () => number) {
   }
 }
 
-function startOf(nowMs: number): number {
-  return Math.floor(nowMs / MINUTE_MS) * MINUTE_MS - SPAN_MINUTES * MINUTE_MS
+function floor(atMs: number, stepMs: number): number {
+  return Math.floor(atMs / stepMs) * stepMs
 }

@@ -1,24 +1,45 @@
 import { yuanText } from '../../domain/money.js'
+import type { Language } from './words.js'
 
 const SHANGHAI_OFFSET_MS = 8 * 3_600_000
 
-/** Money for people: yuan with its currency, and the fen it is counted in. A line may break between the two only. */
-export function moneyText(fen: bigint, currency = 'CNY'): string {
-  return `${yuanText(fen).replace(/\B(?=(\d{3})+(?=\.))/g, ',')}\u{A0}${currency} (${fen.toString()}\u{A0}fen)`
+const UNITS = {
+  en: { yuan: 'CNY', fen: 'fen', s: 's', min: 'min', h: 'h' },
+  zh: { yuan: '元', fen: '分', s: '秒', min: '分钟', h: '小时' },
+} as const satisfies Record<Language, object>
+
+/** Yuan for a column whose head says so: `1,234.56`. */
+export function yuanDigits(fen: bigint): string {
+  return yuanText(fen).replace(/\B(?=(\d{3})+(?=\.))/g, ',')
 }
 
-/** A moment as both gateways' statements have it: Beijing time, to the second. */
+/** Yuan for people: `1,234.56 CNY`. It does not break over lines. */
+export function yuanFor(language: Language, fen: bigint, currency = 'CNY'): string {
+  return `${yuanDigits(fen)}\u{A0}${currency === 'CNY' ? UNITS[language].yuan : currency}`
+}
+
+/** The fen that the records count in. */
+export function fenFor(language: Language, fen: bigint): string {
+  return `${fen.toString()}\u{A0}${UNITS[language].fen}`
+}
+
+/** Both, in one line. */
+export function moneyFor(language: Language, fen: bigint, currency = 'CNY'): string {
+  return `${yuanFor(language, fen, currency)} (${fenFor(language, fen)})`
+}
+
+/** A moment as both gateways' statements have it: Beijing time, to the second, and saying so. */
 export function timeText(at: Date | null): string {
   if (at === null) return '–'
-  return new Date(at.getTime() + SHANGHAI_OFFSET_MS).toISOString().slice(0, 19).replace('T', ' ')
+  return `${new Date(at.getTime() + SHANGHAI_OFFSET_MS).toISOString().slice(0, 19).replace('T', ' ')}\u{A0}+08`
 }
 
-/** A wait, in the largest unit that says enough; `seconds` may be null for "none". */
-export function waitText(seconds: number | null): string {
-  if (seconds === null) return '–'
-  if (seconds < 60) return `${seconds.toFixed(1)} s`
-  if (seconds < 3600) return `${(seconds / 60).toFixed(1)} min`
-  return `${(seconds / 3600).toFixed(1)} h`
+/** A wait, in the largest unit that says enough. */
+export function waitFor(language: Language, seconds: number): string {
+  const unit = UNITS[language]
+  if (seconds < 60) return `${seconds.toFixed(1)}\u{A0}${unit.s}`
+  if (seconds < 3600) return `${(seconds / 60).toFixed(1)}\u{A0}${unit.min}`
+  return `${(seconds / 3600).toFixed(1)}\u{A0}${unit.h}`
 }
 
 /** A date and time of a form, which has no zone: Beijing time, as everything on the page. Undefined where it is none. */
@@ -31,4 +52,38 @@ export function timeFromForm(text: string): Date | undefined {
 /** Stored JSON, indented for reading; an answer's body inside it is text and stays as it came. */
 export function jsonText(value: unknown): string {
   return JSON.stringify(value, null, 2)
+}
+
+/**
+ * Characters that show nothing, or turn the text around them: controls, zero-width ones, marks of direction, tags. A title
+ * with one of them looks like another title. Joiners count only after ASCII: scripts and emoji need them.
+ */
+const INVISIBLE =
+  // oxlint-disable-next-line no-control-regex -- Controls are what is looked for.
+  /[\u0000-\u0008\u000B\u000C\u000E-\u001F\u007F-\u009F\u00AD\u061C\u115F\u1160\u180E\u200B\u200E\u200F\u2028-\u202E\u2060-\u206F\u3164\uFEFF\uFFA0\uFFF9-\uFFFB\u{E0000}-\u{E007F}]|(?<=[\u0000-\u007F])[\u200C\u200D]/gu
+
+/** The same text with what cannot be seen spelled out. */
+export function visible(text: string): string {
+  return text.replace(
+    INVISIBLE,
+    (one) => `⟨U+${one.codePointAt(0)?.toString(16).toUpperCase().padStart(4, '0') ?? ''}⟩`,
+  )
+}
+
+/** The same text without it: a number that was pasted out of a chat. */
+export function withoutInvisible(text: string): string {
+  return text.replace(INVISIBLE, '').trim()
+}
+
+const ENTITIES: Readonly<Record<string, string>> = {
+  '&': '&amp;',
+  '<': '&lt;',
+  '>': '&gt;',
+  '"': '&quot;',
+  "'": '&#39;',
+}
+
+/** Any value as text of an HTML element or of a quoted attribute. */
+export function escapeHtml(value: unknown): string {
+  return visible(String(value)).replace(/[&<>"']/g, (one) => ENTITIES[one] ?? '')
 }

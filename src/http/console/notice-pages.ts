@@ -1,10 +1,10 @@
-import type { FastifyInstance } from 'fastify'
+import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 
 import { NOTICE_STATES, type Notices } from '../../store/notices.js'
 import type { Records } from '../../store/records.js'
 import { olderLink, ROWS_MAX, rowIdFrom } from './page-links.js'
 import type { Render } from './render.js'
-import { fieldOf, queryOf, visitOf } from './visit.js'
+import { queryOf, visitOf } from './visit.js'
 import { wordOf } from './words.js'
 
 /** What merchants were told, and telling them again. */
@@ -24,31 +24,43 @@ export function registerNoticePages(
     return await render.page(request, reply, 'notices', { state: state ?? 'all', rows: rows.slice(0, ROWS_MAX), older })
   })
 
-  scope.post('/notices/:id/redeliver', async (request, reply) => {
-    const { words, language, session } = visitOf(request)
-    const id = rowIdFrom((request.params as { id: string }).id)
-    const notice = id === null ? null : await deps.notices.find(id)
+  scope.get('/notices/:id/redeliver', async (request, reply) => {
+    const notice = await noticeOf(request)
     const order = notice === null ? null : await deps.records.findHistory({ id: notice.orderId })
-    if (id === null || notice === null || order === null)
-      return await render.message(request, reply, 404, words.notices, words.noSuch)
-    if (fieldOf(request, 'confirmed') !== 'yes') {
-      return await render.page(request, reply, 'confirm', {
-        question: words.sure_redeliver,
-        fen: order.amountFen,
-        currency: order.currency,
-        action: `/console/notices/${id}/redeliver`,
-        back: '/console/notices',
-        facts: [
-          [words.order, order.id.toString()],
-          [words.state, wordOf(language, notice.state)],
-          ['URL', notice.url],
-        ],
-        fields: {},
-      })
-    }
-    await deps.notices.redeliver(id, new Date(deps.now()))
-    const fields = { noticeId: id.toString(), orderId: notice.orderId.toString() }
-    request.log.info({ event: 'notice_redelivered', operator: session.operator, ...fields })
+    if (notice === null || order === null) return await notFound(request, reply)
+    const { words, language } = visitOf(request)
+    return await render.page(request, reply, 'confirm', {
+      question: words.confirmRedeliver,
+      amountFen: order.amountFen,
+      currency: order.currency,
+      action: `/console/notices/${notice.id}/redeliver`,
+      back: '/console/notices',
+      facts: [
+        [words.order, order.id.toString()],
+        [words.state, wordOf(language, notice.state)],
+        ['URL', notice.url],
+      ],
+      fields: {},
+      withNote: false,
+    })
+  })
+
+  scope.post('/notices/:id/redeliver', async (request, reply) => {
+    const notice = await noticeOf(request)
+    if (notice === null) return await notFound(request, reply)
+    await deps.notices.redeliver(notice.id, new Date(deps.now()))
+    const fields = { noticeId: notice.id.toString(), orderId: notice.orderId.toString() }
+    request.log.info({ event: 'notice_redelivered', operator: visitOf(request).session.operator, ...fields })
     return await reply.redirect('/console/notices', 303)
   })
+
+  async function noticeOf(request: FastifyRequest) {
+    const id = rowIdFrom((request.params as { id: string }).id)
+    return id === null ? null : await deps.notices.find(id)
+  }
+
+  async function notFound(request: FastifyRequest, reply: FastifyReply) {
+    const { words } = visitOf(request)
+    return await render.message(request, reply, 404, words.notices, words.noSuch)
+  }
 }

@@ -6,61 +6,83 @@ import type { Overview } from '../../store/overview.js'
 import type { OrderHistory, Records } from '../../store/records.js'
 import type { SyncOrder, SyncOutcome } from '../../sync/sync-order.js'
 import { traceparentOf } from '../traceparent.js'
-import { moneyText, timeText } from './format.js'
+import { moneyFor, timeText, withoutInvisible } from './format.js'
+import { rowIdFrom } from './page-links.js'
 import type { Confirmation, Render } from './render.js'
 import { storyOf } from './timeline.js'
-import { fieldOf, queryOf, type Visit, visitOf } from './visit.js'
+import { queryOf, type Visit, visitOf } from './visit.js'
 import { wordOf } from './words.js'
 
 export type OrderPageDeps = Readonly<{ overview: Overview; records: Records; syncOrder: SyncOrder }>
 
-type Outcome = Readonly<{ facts: readonly (readonly [string, string])[]; why: string }>
+type Outcome = Readonly<{ facts: readonly (readonly [string, string])[]; why: string; isDry: boolean }>
 
 /** Find, one order's story, and what an operator may do about it. */
 export function registerOrderPages(scope: FastifyInstance, render: Render, deps: OrderPageDeps): void {
   scope.get('/find', async (request, reply) => {
     const q = queryOf(request, 'q')
-    const orders = q === '' ? null : await deps.overview.find(q)
+    const orders = q === '' ? null : await find(q)
     const [only] = orders ?? []
     if (only !== undefined && orders?.length === 1) return await reply.redirect(`/console/orders/${only.id}`, 303)
     return await render.page(request, reply, 'find', { q, orders })
   })
 
+  /** As it was typed; else without what cannot be seen, since numbers are pasted out of chats and tables. */
+  async function find(q: string) {
+    const found = await deps.overview.find(q)
+    const plain = withoutInvisible(q)
+    return found.length > 0 || plain === q ? found : await deps.overview.find(plain)
+  }
+
   scope.get('/orders/:id', async (request, reply) => {
     const history = await historyOf(request)
     if (history === null) return await notFound(request, reply)
-    const done = queryOf(request, 'done') === 'sync' ? visitOf(request).words.syncDone : null
-    return await render.page(request, reply, 'order', { ...viewOf(history), done, outcome: null })
+    return await orderPage(request, reply, history, null)
   })
 
   scope.get('/orders/:id/story', async (request, reply) => {
     const history = await historyOf(request)
     return history === null
       ? await notFound(request, reply)
-      : await render.page(request, reply, 'story', viewOf(history))
+      : await render.page(request, reply, 'story', viewOf(history, visitOf(request)))
   })
 
   scope.post('/orders/:id/dry-run', async (request, reply) => {
-    const outcome = outcomeView(visitOf(request), await sync(request, true))
+    const outcome = outcomeView(visitOf(request), await sync(request, true), true)
     if (request.headers['hx-request'] === 'true') return await render.page(request, reply, 'outcome', { outcome })
     const history = await historyOf(request)
+    return history === null ? await notFound(request, reply) : await orderPage(request, reply, history, outcome)
+  })
+
+  scope.get('/orders/:id/sync', async (request, reply) => {
+    const history = await historyOf(request)
     if (history === null) return await notFound(request, reply)
-    return await render.page(request, reply, 'order', { ...viewOf(history), done: null, outcome })
+    return await render.page(request, reply, 'confirm', syncQuestion(visitOf(request), history))
   })
 
   scope.post('/orders/:id/sync', async (request, reply) => {
+    const outcome = await sync(request, false)
     const history = await historyOf(request)
     if (history === null) return await notFound(request, reply)
-    const visit = visitOf(request)
-    const back = `/console/orders/${history.id}`
-    if (fieldOf(request, 'confirmed') !== 'yes')
-      return await render.page(request, reply, 'confirm', syncQuestion(visit, history, back))
-    const outcome = await sync(request, false)
-    if (outcome.kind === 'synced') return await reply.redirect(`${back}?done=sync`, 303)
-    const view = outcomeView(visit, outcome)
-    const after = await historyOf(request)
-    return await render.page(request, reply, 'order', { ...viewOf(after ?? history), done: null, outcome: view })
+    if (outcome.kind === 'synced') return await reply.redirect(`/console/orders/${history.id}?done=sync`, 303)
+    return await orderPage(request, reply, history, outcomeView(visitOf(request), outcome, false))
   })
+
+  async function orderPage(
+    request: FastifyRequest,
+    reply: FastifyReply,
+    history: OrderHistory,
+    outcome: Outcome | null,
+  ) {
+    const visit = visitOf(request)
+    return await render.page(request, reply, 'order', {
+      ...viewOf(history, visit),
+      back: `/console/orders/${history.id}`,
+      open: history.exceptions.filter(({ state }) => state === 'open'),
+      done: queryOf(request, 'done') === 'sync' ? visit.words.syncDone : null,
+      outcome,
+    })
+  }
 
   async function historyOf(request: FastifyRequest): Promise<OrderHistory | null> {
     const id = idOf(request)
@@ -88,18 +110,19 @@ export function registerOrderPages(scope: FastifyInstance, render: Render, deps:
 }
 
 function idOf(request: FastifyRequest) {
-  const { id } = request.params as { id: string }
-  return /^\d{1,19}$/.test(id) ? orderIdFrom(BigInt(id)) : undefined
+  const id = rowIdFrom((request.params as { id: string }).id)
+  return id === null ? undefined : orderIdFrom(id)
 }
 
-function viewOf(history: OrderHistory) {
-  return { order: history, orderId: history.id.toString(), events: storyOf(history) }
+function viewOf(history: OrderHistory, { language }: Visit) {
+  return { order: history, orderId: history.id.toString(), events: storyOf(history, language) }
 }
 
-function syncQuestion({ words, language }: Visit, order: OrderHistory, back: string): Confirmation {
+function syncQuestion({ words, language }: Visit, order: OrderHistory): Confirmation {
+  const back = `/console/orders/${order.id}`
   return {
-    question: words.sure_sync,
-    fen: order.amountFen,
+    question: words.confirmSync,
+    amountFen: order.amountFen,
     currency: order.currency,
     action: `${back}/sync`,
     back,
@@ -107,30 +130,35 @@ function syncQuestion({ words, language }: Visit, order: OrderHistory, back: str
       [words.order, order.id.toString()],
       [words.titleOf, order.title ?? '–'],
       [words.status, wordOf(language, order.status)],
+      [words.channel, wordOf(language, order.channel ?? 'no_channel')],
       [words.expires, timeText(order.expiresAt)],
     ],
     fields: {},
+    withNote: false,
   }
 }
 
 /** What came of asking, for people. Only `synced` says what would be done. */
-function outcomeView({ words, language }: Visit, outcome: SyncOutcome): Outcome {
+function outcomeView({ words, language }: Visit, outcome: SyncOutcome, isDry: boolean): Outcome {
   const word = (code: string) => wordOf(language, code)
   switch (outcome.kind) {
     case 'not_found':
-      return { facts: [], why: words.notFound }
+      return { facts: [], why: words.notFound, isDry }
     case 'busy':
-      return { facts: [], why: words.busy }
+      return { facts: [], why: words.busy, isDry }
     case 'no_channel':
     case 'channel_not_configured':
-      return { facts: [], why: words.noChannel }
-    case 'gateway_unknown':
-      return { facts: [[words.result, `${outcome.reason}: ${outcome.message}`]], why: words.gatewayUnknown }
+      return { facts: [], why: words.noChannel, isDry }
+    case 'gateway_unknown': {
+      const facts = [[words.result, `${outcome.reason}: ${outcome.message}`]] as const
+      return { facts, why: words.gatewayUnknown, isDry }
+    }
     case 'mismatch': {
       const { field, expected, actual, kind } = outcome.mismatch
       return {
-        facts: [...told(words, outcome, word), [word(kind), `${field}: ${expected} ≠ ${actual}`]],
+        facts: [...told(words, language, outcome), [word(kind), `${field}: ${expected} ≠ ${actual}`]],
         why: words.mismatchWhy,
+        isDry,
       }
     }
     case 'synced': {
@@ -138,11 +166,12 @@ function outcomeView({ words, language }: Visit, outcome: SyncOutcome): Outcome 
       const exception = decision.exception === null ? '' : ` ${words.needsHuman} ${word(decision.exception)}`
       return {
         facts: [
-          ...told(words, outcome, word),
+          ...told(words, language, outcome),
           [words.decision, word(decision.action)],
           [words.wouldRepair, repairText(decision, word) ?? words.no],
         ],
         why: `${words[`why_${decision.action}`]}${exception}`,
+        isDry,
       }
     }
   }
@@ -150,13 +179,14 @@ function outcomeView({ words, language }: Visit, outcome: SyncOutcome): Outcome 
 
 function told(
   words: Visit['words'],
+  language: Visit['language'],
   { order, trade }: Extract<SyncOutcome, { kind: 'synced' | 'mismatch' }>,
-  word: (code: string) => string,
 ): readonly (readonly [string, string])[] {
-  const amountThere = trade.amountFen === null ? '' : ` · ${moneyText(trade.amountFen, trade.currency ?? '')}`
+  const amountThere =
+    trade.amountFen === null ? '' : ` · ${moneyFor(language, trade.amountFen, trade.currency ?? undefined)}`
   return [
-    [words.stateHere, `${word(order.status)} · ${moneyText(order.amountFen, order.currency)}`],
-    [words.stateThere, `${word(trade.state)} (${trade.gatewayState})${amountThere}`],
+    [words.stateHere, `${wordOf(language, order.status)} · ${moneyFor(language, order.amountFen, order.currency)}`],
+    [words.stateThere, `${wordOf(language, trade.state)} (${trade.gatewayState})${amountThere}`],
     [words.gatewayNo, trade.gatewayOrderNo ?? '–'],
   ]
 }

@@ -15,7 +15,8 @@ export type Session = Readonly<{ id: string; operator: string; startedAtMs: numb
 
 /**
  * Sessions without a store: the cookie is what is known, sealed with a key made of the operators' tokens, so that every
- * instance reads it, and whoever's token is taken away loses the session with it.
+ * instance reads it, and whoever's token is taken away loses the session with it. Only those that were signed out of before
+ * their time are kept anywhere (`store/sign-outs.ts`).
  */
 export function createSessions(tokens: readonly OpsToken[]) {
   const keys = new Map(tokens.map(({ name, token }) => [name, keyOf(name, token)]))
@@ -29,15 +30,14 @@ export function createSessions(tokens: readonly OpsToken[]) {
 
   return {
     /** A new session's cookie for whoever has this token; null for nobody. Every token is compared, in constant time. */
-    signIn(token: string, nowMs: number): string | null {
+    signIn(token: string, nowMs: number): Readonly<{ operator: string; sealed: string }> | null {
       let found: OpsToken | null = null
       for (const known of tokens) if (isSame(digest(known.token), digest(token))) found = known
       const key = found === null ? undefined : keys.get(found.name)
       if (found === null || key === undefined) return null
-      return seal(
-        { id: randomBytes(16).toString('base64url'), operator: found.name, startedAtMs: nowMs, seenAtMs: nowMs },
-        key,
-      )
+      const id = randomBytes(16).toString('base64url')
+      const session = { id, operator: found.name, startedAtMs: nowMs, seenAtMs: nowMs }
+      return { operator: found.name, sealed: seal(session, key) }
     },
 
     /** The session of a cookie, if it is one of ours and neither idle nor old. */

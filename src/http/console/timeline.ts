@@ -1,28 +1,33 @@
 import type { OrderHistory } from '../../store/records.js'
-import { jsonText, moneyText } from './format.js'
+import { jsonText, moneyFor } from './format.js'
+import type { Language, Words } from './words.js'
 
-/** One thing that happened to an order. `words` are codes that the page puts into its language; `lines` stay as they are. */
+/** One thing that happened to an order. `codes` are put into the page's language; `lines` stay as they are. */
 export type StoryEvent = Readonly<{
   kind: 'created' | 'synced' | 'repaired' | 'notice' | 'exception'
   at: Date
-  words: readonly string[]
+  codes: readonly string[]
   lines: readonly string[]
   evidence: readonly Readonly<{ id: string; summary: string; text: string }>[]
+  /** What an operator may do about it. */
+  action: Readonly<{ word: keyof Words; href: string }> | null
 }>
 
+const PLAIN = { evidence: [], action: null } as const
+
 /** Everything that happened, newest first. What happened in one commit stands in the order of its causes. */
-export function storyOf(history: OrderHistory): readonly StoryEvent[] {
+export function storyOf(history: OrderHistory, language: Language): readonly StoryEvent[] {
   const events: StoryEvent[] = [
     ...history.notices.flatMap(noticeEvents),
-    ...history.exceptions.flatMap(exceptionEvents),
-    ...history.repairs.map(repairEvent),
+    ...history.exceptions.flatMap((exception) => exceptionEvents(exception, language)),
+    ...history.repairs.map((repair) => repairEvent(repair, history.currency, language)),
     ...history.syncs.map(syncEvent),
     {
+      ...PLAIN,
       kind: 'created',
       at: history.createdAt,
-      words: [],
-      lines: [moneyText(history.amountFen, history.currency), history.businessNo],
-      evidence: [],
+      codes: [],
+      lines: [moneyFor(language, history.amountFen, history.currency), history.businessNo],
     },
   ]
   return events.sort((a, b) => b.at.getTime() - a.at.getTime())
@@ -31,14 +36,20 @@ export function storyOf(history: OrderHistory): readonly StoryEvent[] {
 function syncEvent(sync: OrderHistory['syncs'][number]): StoryEvent {
   const exchanges: readonly unknown[] = Array.isArray(sync.exchanges) ? sync.exchanges : []
   return {
+    ...PLAIN,
     kind: 'synced',
     at: sync.createdAt,
-    words: [`by_${sync.source}`, sync.outcome, sync.gatewayStatus, sync.decision],
+    codes: [
+      `by_${sync.source}`,
+      sync.outcome,
+      sync.gatewayStatus,
+      ...(sync.outcome === 'synced' ? [sync.decision] : []),
+    ],
     lines: [
+      ...(sync.errorMsg === null ? [] : [sync.errorMsg]),
       ...(sync.actor === null ? [] : [sync.actor]),
       `traceId ${sync.traceId}`,
       `${sync.durationMs} ms`,
-      ...(sync.errorMsg === null ? [] : [sync.errorMsg]),
     ],
     evidence: exchanges.map((exchange, index) => ({
       id: `sync-${sync.id}-${index}`,
@@ -59,42 +70,64 @@ function exchangeText(exchange: unknown): string {
   return `${jsonText(rest)}\n\n${typeof body === 'string' ? body : jsonText(body)}`
 }
 
-function repairEvent(repair: OrderHistory['repairs'][number]): StoryEvent {
+function repairEvent(repair: OrderHistory['repairs'][number], currency: string, language: Language): StoryEvent {
   return {
+    ...PLAIN,
     kind: 'repaired',
     at: repair.createdAt,
-    words: [repair.statusBefore, repair.statusAfter, repair.way],
-    lines: [moneyText(repair.amountFen), `#${repair.repairNo}`, ...(repair.actor === null ? [] : [repair.actor])],
-    evidence: [],
+    codes: [repair.statusBefore, repair.statusAfter, repair.way],
+    lines: [
+      moneyFor(language, repair.amountFen, currency),
+      `#${repair.repairNo}`,
+      ...(repair.actor === null ? [] : [repair.actor]),
+    ],
   }
 }
 
-function exceptionEvents(exception: OrderHistory['exceptions'][number]): StoryEvent[] {
+function exceptionEvents(exception: OrderHistory['exceptions'][number], language: Language): StoryEvent[] {
   const opened: StoryEvent = {
     kind: 'exception',
     at: exception.openedAt,
-    words: [exception.kind, 'open'],
-    lines: [moneyText(exception.atRiskFen)],
+    codes: [exception.kind, ...(exception.state === 'open' ? ['open'] : [])],
+    lines: [moneyFor(language, exception.atRiskFen)],
     evidence: [{ id: `exception-${exception.id}`, summary: exception.kind, text: jsonText(exception.evidence) }],
+    action:
+      exception.state === 'open' ? { word: 'resolve', href: `/console/exceptions/${exception.id}/resolve` } : null,
   }
   if (exception.resolvedAt === null) return [opened]
   const lines = [exception.resolvedBy ?? '', exception.note ?? '']
-  return [
-    { kind: 'exception', at: exception.resolvedAt, words: [exception.kind, 'resolved'], lines, evidence: [] },
-    opened,
-  ]
+  const resolved: StoryEvent = {
+    ...PLAIN,
+    kind: 'exception',
+    at: exception.resolvedAt,
+    codes: [exception.kind, 'resolved'],
+    lines,
+  }
+  return [resolved, opened]
 }
 
 function noticeEvents(notice: OrderHistory['notices'][number]): StoryEvent[] {
   const sends = notice.history.map(
     (attempt): StoryEvent => ({
+      ...PLAIN,
       kind: 'notice',
       at: attempt.createdAt,
-      words: [attempt.outcome],
-      lines: [`${attempt.httpStatus ?? '–'}`, attempt.excerpt, `${attempt.durationMs} ms`],
-      evidence: [],
+      codes: [attempt.outcome],
+      lines: [
+        ...(attempt.httpStatus === null ? [] : [`HTTP ${attempt.httpStatus}`]),
+        attempt.excerpt,
+        `${attempt.durationMs} ms`,
+      ],
     }),
   )
   const payload = { id: `notice-${notice.id}`, summary: notice.url, text: jsonText(notice.payload) }
-  return [...sends, { kind: 'notice', at: notice.createdAt, words: ['written'], lines: [], evidence: [payload] }]
+  const written: StoryEvent = {
+    kind: 'notice',
+    at: notice.createdAt,
+    codes: ['written', ...(notice.state === 'dead' ? ['dead'] : [])],
+    lines: [],
+    evidence: [payload],
+    action: { word: 'redeliver', href: `/console/notices/${notice.id}/redeliver` },
+  }
+  return [...sends, written]
 }

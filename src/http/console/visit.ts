@@ -29,20 +29,29 @@ export function isSameOrigin(request: FastifyRequest): boolean {
 
 /** True where a form came from a page of this very session, and from no other origin. */
 export function isOwnForm(request: FastifyRequest, sessions: Sessions): boolean {
-  const form = request.body
-  const csrf = typeof form === 'object' && form !== null ? (form as Record<string, unknown>)['csrf'] : undefined
-  return isSameOrigin(request) && request.visit !== null && sessions.isOwnForm(request.visit.session, csrf)
+  return (
+    isSameOrigin(request) &&
+    request.visit !== null &&
+    sessions.isOwnForm(request.visit.session, fieldOf(request, 'csrf'))
+  )
 }
 
 /** One field of a form, as text; empty where it was not sent, or sent more than once. */
 export function fieldOf(request: FastifyRequest, name: string): string {
-  const form = request.body
-  const value = typeof form === 'object' && form !== null ? (form as Record<string, unknown>)[name] : undefined
-  return typeof value === 'string' ? value.trim() : ''
+  return textOf(request.body, name)
 }
 
 /** The same, of the address. */
 export function queryOf(request: FastifyRequest, name: string): string {
-  const value = (request.query as Record<string, unknown>)[name]
+  return textOf(request.query, name)
+}
+
+function textOf(fields: unknown, name: string): string {
+  const value = typeof fields === 'object' && fields !== null ? (fields as Record<string, unknown>)[name] : undefined
   return typeof value === 'string' ? value.trim() : ''
+}
+
+/** A page of this console to go back to; anything else leads to its first view. */
+export function ownPage(address: string): string {
+  return /^\/console(?:[/?][\x21-\x5b\x5d-\x7e]*)?$/.test(address) ? address : '/console'
 }
