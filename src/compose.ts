@@ -215,10 +215,12 @@ export async function compose(config: Config, overrides: Readonly<{ log?: Log; n
     operations,
     /** Starts this process's roles. Where it listens; every role serves health and metrics, only `api` the rest. */
     async start(): Promise<string> {
+      // First of all, since it is what can be refused: the port may be taken.
+      const address = await server.listen({ host: config.HOST, port: config.PORT })
       if (config.ROLES.includes('sweeper')) for (const sweeper of sweepers) loop('sweeper', sweeper)
       if (config.ROLES.includes('sweeper')) loop('batch', { runOnce: batchRunner.runOnce, freed: NEVER })
       if (config.ROLES.includes('courier')) loop('courier', courier)
-      return await server.listen({ host: config.HOST, port: config.PORT })
+      return address
     },
     /** Readiness off, no new work; what runs is finished within its deadlines; then everything is closed. */
     async stop(times: DrainTimes = AT_ONCE): Promise<void> {

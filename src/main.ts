@@ -27,6 +27,8 @@ try {
   const isForPeople = error instanceof ConfigError || error instanceof StartError || error instanceof KeyError
   process.stderr.write(`${isForPeople ? error.message : String(error instanceof Error ? error.stack : error)}\n`)
   process.exitCode = 1
+  // What was built already must not keep this process: without its server, nobody would see it at work.
+  await service?.stop().catch(() => process.exit(1))
 }
 
 async function drain(signal: string): Promise<void> {

@@ -18,8 +18,8 @@ export async function startServiceProcess(environment: Readonly<Record<string, s
     env: { PATH: process.env['PATH'] ?? '', HOST: '127.0.0.1', PORT: '0', LOG_LEVEL: 'info', ...environment },
     stdio: ['ignore', 'pipe', 'pipe'],
   })
-  const ended = new Promise<void>((resolve) => {
-    child.once('exit', () => resolve())
+  const ended = new Promise<number | null>((resolve) => {
+    child.once('exit', resolve)
   })
   const lines: string[] = []
   const url = await startedAt(child, lines)
@@ -34,10 +34,10 @@ export async function startServiceProcess(environment: Readonly<Record<string, s
       child.kill('SIGKILL')
       await ended
     },
-    /** SIGTERM, and its drain. */
-    async stop(): Promise<void> {
+    /** SIGTERM, and its drain. Its exit status; null where a signal ended it. */
+    async stop(): Promise<number | null> {
       child.kill('SIGTERM')
-      await ended
+      return await ended
     },
   }
 }
