@@ -36,7 +36,9 @@ export function nextSyncDelayS(order: SyncedOrder): number | null {
   // Closed here and not yet there (the gateway would not close it so soon): somebody may pay it, so it is not at rest.
   const isPayableThere = order.status === 'close' && order.trade === 'paying'
   if (order.status === 'close' && !isPayableThere) {
-    return order.trade === 'not_found_yet' ? nextLateWatchS(order.closedForS ?? 0) : null
+    // One that came here closed, at a time that nobody wrote down, is watched from its expiry on.
+    const closedForS = order.closedForS ?? Math.max(0, -order.expiresInS)
+    return order.trade === 'not_found_yet' ? nextLateWatchS(closedForS) : null
   }
   if (order.status !== 'progress' && order.status !== 'fail' && !isPayableThere) return null
   const step = AFTER_CREATION_S.find((at) => at > order.ageS)

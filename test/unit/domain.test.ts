@@ -226,7 +226,10 @@ describe('the schedule', () => {
   it('an order closed as not found yet is watched after 5 min, 1 h and 24 h; other closed ones are at rest', () => {
     const closed: SyncedOrder = { ...live, status: 'close', trade: 'not_found_yet', closedForS: 0 }
     expect(nextSyncDelayS(closed)).toBe(300)
-    expect(nextSyncDelayS({ ...closed, closedForS: null })).toBe(300)
+    // Closed at a time that nobody wrote down: watched from the order's expiry on, and not for good.
+    expect(nextSyncDelayS({ ...closed, closedForS: null, expiresInS: -60 })).toBe(240)
+    expect(nextSyncDelayS({ ...closed, closedForS: null, expiresInS: 60 })).toBe(300)
+    expect(nextSyncDelayS({ ...closed, closedForS: null, expiresInS: -90_000 })).toBeNull()
     expect(nextSyncDelayS({ ...closed, closedForS: 300 })).toBe(3300)
     expect(nextSyncDelayS({ ...closed, closedForS: 3600 })).toBe(82_800)
     expect(nextSyncDelayS({ ...closed, closedForS: 86_400 })).toBeNull()
