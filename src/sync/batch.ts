@@ -100,6 +100,17 @@ export function createBatchRunner(deps: BatchRunnerDeps) {
     return state
   }
 
+  /** Where the database is away, the claim runs out by itself, and the results are found again by their trace ids. */
+  async function leave(run: Run): Promise<void> {
+    await Promise.allSettled(run.running)
+    try {
+      await flush(run)
+      await batches.release(run.claim)
+    } catch (error) {
+      log.error({ event: 'batch_not_released', batchId: run.claim.batch.id.toString(), err: error })
+    }
+  }
+
   async function start(run: Run): Promise<void> {
     const { ratePerS } = run.claim.batch
     const nowMs = deps.monotonicMs()
@@ -154,11 +165,7 @@ export function createBatchRunner(deps: BatchRunnerDeps) {
     runOnce,
     /** Lets what is under way end, writes its results, and leaves the rest to others. */
     async drain(): Promise<void> {
-      for (const run of runs.values()) {
-        await Promise.allSettled(run.running)
-        await flush(run)
-        await batches.release(run.claim)
-      }
+      for (const run of runs.values()) await leave(run)
       runs.clear()
     },
   }

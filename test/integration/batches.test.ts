@@ -1,6 +1,7 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 
 import { startService, type TestService } from '../support/service.js'
+import { proxyDatabase } from '../support/tcp-proxy.js'
 
 type Batch = {
   id: string
@@ -144,5 +145,31 @@ describe('a batch', () => {
     await run()
     expect(await batch(id)).toMatchObject({ state: 'done', results: { settled: { count: 1, fen: 1000 } } })
     expect((await service.history(ids[0] ?? '')).syncs).toHaveLength(1)
+  })
+
+  it('does not keep a process from leaving in good order while the database is away', async () => {
+    const { proxy, url } = await proxyDatabase(service.database.url)
+    const own = await startService({
+      database: service.database,
+      sandboxes: service,
+      environment: { DATABASE_URL: url },
+    })
+    try {
+      const { ids, window } = await orders([{ state: 'SUCCESS' }])
+      await create(window)
+      const hold = service.wechat.holdNext('query', ids[0] ?? '')
+      await own.service.batchRunner.runOnce()
+      await hold.arrived
+      proxy.setMode('closed')
+      hold.release()
+      await own.service.batchRunner.drain()
+    } finally {
+      await own.stop()
+      await proxy.close()
+    }
+    // Whoever claims it next finds it as it was left: the claim and the lease run out by themselves, here at once.
+    await service.pool.query('UPDATE batches SET claim_expires_at = now()')
+    await service.pool.query('UPDATE orders SET lease_expires_at = now() WHERE lease_token IS NOT NULL')
+    await run()
   })
 })
