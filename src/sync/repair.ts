@@ -34,7 +34,12 @@ export async function findOut(
   const { trade, exchanges } = asked
   const mismatch = checkTrade(lease.order, trade, gateway.account)
   if (mismatch !== null) return { kind: 'mismatch', trade, mismatch, exchanges }
-  return { kind: 'decided', trade, decision: decide(situation, trade), note: null, exchanges }
+  const decision = decide(situation, trade)
+  if (decision.action === 'close_gateway' && trade.state === 'paying' && lease.ageS < gateway.closeNotBeforeAgeS) {
+    // The gateway refuses to close a trade this young; the sweeper comes back when it may.
+    return { kind: 'decided', trade, decision: WAIT, note: 'too early to close', exchanges }
+  }
+  return { kind: 'decided', trade, decision, note: null, exchanges }
 }
 
 /**
@@ -44,10 +49,6 @@ export async function findOut(
 export async function repairAtGateway(investigation: Investigation, finding: Finding): Promise<Finding> {
   if (finding.kind !== 'decided' || finding.decision.action !== 'close_gateway') return finding
   const { gateway, lease, situation, options } = investigation
-  if (finding.trade.state === 'paying' && lease.ageS < gateway.closeNotBeforeAgeS) {
-    // The gateway refuses to close a trade this young; the sweeper comes back when it may.
-    return { ...finding, decision: WAIT, note: 'too early to close' }
-  }
   if (!investigation.hasTimeForCall()) return leaseEnding(finding.exchanges)
   const closing = await gateway.closeOrder(tradeRef(lease), options)
   const soFar = [...finding.exchanges, ...closing.exchanges]

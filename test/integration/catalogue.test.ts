@@ -260,9 +260,11 @@ describe('8 a close refused as too early', () => {
     expect((await service.history(id)).order.status).toBe('close')
   })
 
-  it('an order that WeChat would refuse to close is not even tried', async () => {
+  it('an order that WeChat would refuse to close is not even tried, and a dry run says so', async () => {
     const id = await service.register({ createTime: past(2), ...EXPIRED })
     service.wechat.putTrade(id, { state: 'NOTPAY', amount: 1000 })
+    const dry = await service.ops('POST', `/ops/orders/${id}/sync?dryRun=true`)
+    expect(dry.body).toMatchObject({ gatewayStatus: 'pay_progress', repair: false, decision: { action: 'wait' } })
     expect(await service.sync(id)).toMatchObject({ code: 0, data: { gatewayStatus: 'pay_progress', repair: false } })
     expect(service.wechat.calls(id).close).toBe(0)
     expect(await dueInS(id)).toBeLessThan(200)
