@@ -176,8 +176,9 @@ FROM unnest($1::bigint[], $2::uuid[]) AS held (id, token) WHERE orders.id = held
 
 const FIND_COMMITTED = {
   name: 'find_committed',
-  text: `SELECT id AS sync_id, repair_no, false AS exception_opened FROM sync_records
-    WHERE order_id = $1 AND trace_id = $2 ORDER BY id DESC LIMIT 1`,
+  text: `SELECT s.id AS sync_id, s.repair_no,
+      EXISTS (SELECT 1 FROM sync_exceptions e WHERE e.order_id = $1 AND e.sync_id = s.id) AS exception_opened
+    FROM sync_records s WHERE s.order_id = $1 AND s.trace_id = $2 ORDER BY s.id DESC LIMIT 1`,
 }
 
 type OrderRow = {
@@ -352,7 +353,7 @@ function commitValues({ lease, record, repair, notice, exception, nextSyncDelayS
     notice === null ? null : storableJson(notice.payload),
     exception?.kind ?? null,
     exception?.atRiskFen.toString() ?? null,
-    exception?.fingerprint.slice(0, 200) ?? null,
+    exception === null ? null : storableText(exception.fingerprint).slice(0, 200),
     exception === null ? null : storableJson(exception.evidence),
     notice === null ? null : hostOf(notice.url),
     record.gatewayMs,

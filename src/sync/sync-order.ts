@@ -87,7 +87,8 @@ export function createSyncOrder(deps: SyncDeps) {
       const outcome = request.dryRun ? await discard(lease, finding) : await commit(request, lease, finding, startedMs)
       return report(request, lease.order, outcome, startedMs)
     } catch (error) {
-      await recordFailure(request, lease, startedMs, error)
+      // A dry run leaves nothing behind: where its lease could not be given back, it expires.
+      if (!request.dryRun) await recordFailure(request, lease, startedMs, error)
       throw error
     }
   }

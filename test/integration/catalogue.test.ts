@@ -880,6 +880,32 @@ describe('25 the database goes away', () => {
     },
   )
 
+  it('an exception whose commit lost its answer is counted and logged all the same', async () => {
+    await behindProxy(async (own, proxy) => {
+      const id = await service.register({ status: 'close' })
+      service.wechat.putTrade(id, { state: 'SUCCESS', amount: 1000 })
+      const cut = proxy.cutOn('commit_sync', 'after')
+      expect(await own.sync(id)).toMatchObject({ code: 0, data: { repair: true } })
+      await cut
+      const metrics = await (await fetch(`${own.url}/metrics`)).text()
+      expect(metrics).toContain('unipay_exceptions_opened_total{kind="paid_after_close"} 1')
+    })
+  })
+
+  it('a dry run that cannot give its lease back leaves no record, and the order is free when the lease expires', async () => {
+    await behindProxy(async (own, proxy) => {
+      const id = await paid()
+      const before = await dueInS(id)
+      const cut = proxy.cutOn('release_lease', 'before')
+      expect(await own.ops('POST', `/ops/orders/${id}/sync?dryRun=true`)).toMatchObject({ status: 500 })
+      await cut
+      expect((await service.history(id)).syncs).toEqual([])
+      expect(Math.abs(((await dueInS(id)) ?? 0) - (before ?? 0))).toBeLessThan(5)
+      await expireLease(id)
+      expect(await own.sync(id)).toMatchObject({ code: 0, data: { repair: true } })
+    })
+  })
+
   it('a connection that breaks with EPIPE is lost like any other', async () => {
     await behindProxy(async (own) => {
       const id = await paid()
