@@ -100,7 +100,7 @@ export async function compose(config: Config, overrides: Readonly<{ log?: Log; n
     takenMs: leaseMs,
   })
   const operations = {
-    register: createRegistration(database.prisma, { firstSyncAt }),
+    register: createRegistration(database.pool, database.prisma, { firstSyncAt }),
     registerMany: createImport(database.pool, database.prisma, { firstSyncAt }),
     records: createRecords(database.prisma),
     retention: createRetention(database.pool),

@@ -22,7 +22,6 @@ export async function importFile(file: string, options: ImportOptions): Promise<
   await withService(async (service) => {
     const progress = createProgress(options, 'import', bytes)
     const report = await importOrders(isCsv ? readCsv(stream) : readNdjson(stream), service.operations.registerMany, {
-      now: Date.now,
       onProgress: ({ created, same, conflict, invalid }) =>
         progress.at(read(), `${created + same} orders, ${conflict + invalid} bad`),
     })

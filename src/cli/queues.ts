@@ -116,7 +116,7 @@ export async function redeliver(ids: readonly string[], options: Output & Readon
   await withService(async ({ operations: { notices } }) => {
     const redelivered: string[] = []
     const again = async (id: bigint) => {
-      if ((await notices.redeliver(id, new Date())) === null) throw new CommandFailed(`There is no notice ${id}.`)
+      if ((await notices.redeliver(id)) === null) throw new CommandFailed(`There is no notice ${id}.`)
       redelivered.push(id.toString())
     }
     for (const id of named) await again(id)

@@ -60,4 +60,12 @@ export function createDatabase(options: DatabaseOptions) {
   }
 }
 
+/** The one clock that all processes share. */
+export async function databaseTime(pool: Pick<pg.Pool, 'query'>): Promise<Date> {
+  const { rows } = await pool.query<{ now: Date }>({ name: 'time', text: 'SELECT clock_timestamp() AS now' })
+  const now = rows[0]?.now
+  if (now === undefined) throw new Error('the database does not tell the time')
+  return now
+}
+
 export type Database = ReturnType<typeof createDatabase>

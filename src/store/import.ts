@@ -1,6 +1,7 @@
 import type pg from 'pg'
 
 import type { Order as OrderRow, PrismaClient } from '../generated/prisma/client.js'
+import { databaseTime } from './client.js'
 import { differenceOf, type FirstSyncAt, type NewOrder, registeredRow } from './registration.js'
 
 export type Imported = Readonly<{ kind: 'created' | 'same' } | { kind: 'conflict'; field: string }>
@@ -23,8 +24,9 @@ ON CONFLICT DO NOTHING RETURNING id`,
 /** Registers many orders at once, by the rules that hold for one. */
 export function createImport(pool: pg.Pool, prisma: PrismaClient, options: Readonly<{ firstSyncAt: FirstSyncAt }>) {
   /** What became of each, in their order. At most `IMPORT_CHUNK` orders. */
-  return async function registerMany(orders: readonly NewOrder[], now: Date): Promise<readonly Imported[]> {
+  return async function registerMany(orders: readonly NewOrder[]): Promise<readonly Imported[]> {
     if (orders.length > IMPORT_CHUNK) throw new RangeError(`at most ${IMPORT_CHUNK} orders at once`)
+    const now = await databaseTime(pool)
     // By id, so that two imports of the same orders wait for each other in one order and cannot deadlock.
     const rows = orders
       .map((order) => registeredRow(order, options.firstSyncAt, now))

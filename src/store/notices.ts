@@ -23,14 +23,13 @@ export function createNotices(prisma: PrismaClient) {
   }
 
   /**
-   * Makes a notice due now, in whatever state it is; its schedule starts anew. Null where there is none. A send that is
+   * Makes a notice due now, by the database's clock, in whatever state it is; its schedule starts anew. Null where there is none. A send that is
    * under way loses its claim and may arrive beside the new one: notices are delivered at least once.
    */
-  async function redeliver(id: bigint, now: Date) {
-    const { count } = await prisma.notice.updateMany({
-      where: { id },
-      data: { state: 'pending', attempts: 0, nextAttemptAt: now, claimToken: null, deliveredAt: null },
-    })
+  async function redeliver(id: bigint) {
+    const count = await prisma.$executeRaw`
+      UPDATE notices SET state = 'pending', attempts = 0, next_attempt_at = clock_timestamp(), claim_token = NULL,
+        delivered_at = NULL WHERE id = ${id}`
     return count === 0 ? null : await prisma.notice.findUnique({ where: { id }, include })
   }
 

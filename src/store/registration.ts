@@ -1,6 +1,9 @@
+import type { Pool } from 'pg'
+
 import type { Fen } from '../domain/money.js'
 import type { OrderId, OrderStatus, PayWay } from '../domain/order.js'
 import type { Order as OrderRow, PrismaClient } from '../generated/prisma/client.js'
+import { databaseTime } from './client.js'
 
 /** An order as it is handed to us. Times that were not given are ours to choose and do not count as a difference. */
 export type NewOrder = Readonly<{
@@ -53,9 +56,13 @@ export function registeredRow(order: NewOrder, firstSyncAt: FirstSyncAt, now: Da
   return { ...order, createdAt, expiresAt, closeTime, nextSyncAt: firstSyncAt(order, createdAt, expiresAt, now) }
 }
 
-/** Registering orders. The same one again is no error; another one under the same id or number is refused. */
-export function createRegistration(prisma: PrismaClient, options: Readonly<{ firstSyncAt: FirstSyncAt }>) {
-  return async function register(order: NewOrder, now: Date): Promise<Registration> {
+/**
+ * Registering orders. The same one again is no error; another one under the same id or number is refused. Times that were
+ * left to us are the database's: by those of a node whose clock is slow, a new order would look old enough to be closed.
+ */
+export function createRegistration(pool: Pool, prisma: PrismaClient, options: Readonly<{ firstSyncAt: FirstSyncAt }>) {
+  return async function register(order: NewOrder): Promise<Registration> {
+    const now = await databaseTime(pool)
     const inserted = await prisma.order.createManyAndReturn({
       data: [registeredRow(order, options.firstSyncAt, now)],
       skipDuplicates: true,

@@ -6,6 +6,7 @@ import { createDatabase } from '../support/database.js'
 import { breachesOf } from '../support/invariants.js'
 import {
   newPaymentId,
+  OPS_TOKEN,
   SECRET,
   type ServiceOptions,
   signedBody,
@@ -578,6 +579,48 @@ describe('20 clock skew', () => {
         expect(await own.sync(over)).toMatchObject({ data: { gatewayStatus: 'pay_timeout', repair: true } })
       })
     }
+  })
+
+  it('an order is as old as the database says, also where a node with a slow clock registered it', async () => {
+    const { database, wechat, alipay } = service
+    const now = () => Date.now() - FOUR_MIN_MS
+    await withService({ database, sandboxes: { wechat, alipay }, now }, async (own) => {
+      const [one, other] = [newPaymentId(), newPaymentId()]
+      const order = (paymentId: string) => ({
+        paymentId,
+        businessNo: `B${paymentId}`,
+        channel: 'wechat_pay',
+        amount: 1000,
+      })
+      expect(await own.ops('POST', '/ops/orders', order(one))).toMatchObject({ status: 201 })
+      const imported = await fetch(`${own.url}/ops/orders/import`, {
+        method: 'POST',
+        headers: { 'content-type': 'application/x-ndjson', authorization: `Bearer ${OPS_TOKEN}` },
+        body: JSON.stringify(order(other)),
+      })
+      expect(await imported.json()).toMatchObject({ created: 1 })
+      for (const id of [one, other]) {
+        // The pay call may still be on its way: it is not closed because WeChat Pay does not know it yet.
+        expect(await own.sync(id)).toMatchObject({ data: { gatewayStatus: 'pay_not_found', repair: false } })
+        await expectUnchanged(id, 'progress', own)
+      }
+    })
+  })
+
+  it('a notice that is to be sent again is due at once, whatever the clock of the node that was asked', async () => {
+    const { database, wechat, alipay } = service
+    const now = () => Date.now() + FOUR_MIN_MS
+    await withService({ database, sandboxes: { wechat, alipay }, now }, async (own) => {
+      const id = await service.register(NOTIFIED)
+      wechat.putTrade(id, { state: 'SUCCESS', amount: 1000 })
+      await own.sync(id)
+      const [notice] = (await own.history(id)).notices
+      expect(await own.ops('POST', `/ops/notices/${notice?.id}/redeliver`)).toMatchObject({ status: 200 })
+      const { rows } = await own.pool.query('SELECT next_attempt_at <= now() AS due FROM notices WHERE id = $1', [
+        notice?.id,
+      ])
+      expect(rows).toEqual([{ due: true }])
+    })
   })
 
   it('two skewed nodes: a lease that one took, the other one does not take', async () => {

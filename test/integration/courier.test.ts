@@ -153,7 +153,7 @@ describe('a merchant who does not take the notice', () => {
       expect(sandbox.notices().map((notice) => notice.path)).toEqual(Array.from({ length: 16 }, () => '/n'))
 
       sandbox.behave('accept')
-      expect(await createNotices(database.prisma).redeliver(BigInt(dead.id ?? '0'), new Date())).not.toBeNull()
+      expect(await createNotices(database.prisma).redeliver(BigInt(dead.id ?? '0'))).not.toBeNull()
       await finishRounds(courier)
       expect(await noticeOf(id)).toMatchObject({ state: 'delivered', attempts: 1 })
     },

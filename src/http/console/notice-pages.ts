@@ -11,7 +11,7 @@ import { wordOf } from './words.js'
 export function registerNoticePages(
   scope: FastifyInstance,
   render: Render,
-  deps: Readonly<{ notices: Notices; records: Records; now: () => number }>,
+  deps: Readonly<{ notices: Notices; records: Records }>,
 ): void {
   scope.get('/notices', async (request, reply) => {
     const state = NOTICE_STATES.find((known) => known === queryOf(request, 'state')) ?? null
@@ -48,7 +48,7 @@ export function registerNoticePages(
   scope.post('/notices/:id/redeliver', async (request, reply) => {
     const notice = await noticeOf(request)
     if (notice === null) return await notFound(request, reply)
-    await deps.notices.redeliver(notice.id, new Date(deps.now()))
+    await deps.notices.redeliver(notice.id)
     const fields = { noticeId: notice.id.toString(), orderId: notice.orderId.toString() }
     request.log.info({ event: 'notice_redelivered', operator: visitOf(request).session.operator, ...fields })
     return await reply.redirect('/console/notices', 303)

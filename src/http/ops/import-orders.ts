@@ -22,7 +22,7 @@ export type ImportReport = {
 export async function importOrders(
   lines: AsyncIterable<ReadLine>,
   registerMany: RegisterMany,
-  options: Readonly<{ now: () => number; onProgress?: (report: Readonly<ImportReport>) => void }>,
+  options: Readonly<{ onProgress?: (report: Readonly<ImportReport>) => void }> = {},
 ): Promise<ImportReport> {
   const report: ImportReport = { total: 0, created: 0, same: 0, conflict: 0, invalid: 0, errors: [] }
   let waiting: { line: number; order: NewOrder }[] = []
@@ -34,10 +34,7 @@ export async function importOrders(
   const flush = async (): Promise<void> => {
     const chunk = waiting
     waiting = []
-    const imported = await registerMany(
-      chunk.map(({ order }) => order),
-      new Date(options.now()),
-    )
+    const imported = await registerMany(chunk.map(({ order }) => order))
     for (const [index, outcome] of imported.entries()) {
       if (outcome.kind === 'conflict') {
         const reason = `a different order has this id or number: ${outcome.field} differs`

@@ -12,7 +12,7 @@ import { importOrders } from './import-orders.js'
 import { EXAMPLE_ORDER } from './order-schema.js'
 import { problems } from './problems.js'
 
-export type ImportRouteDeps = Readonly<{ registerMany: RegisterMany; now: () => number }>
+export type ImportRouteDeps = Readonly<{ registerMany: RegisterMany }>
 
 const importedSchema = z.object({
   total: z.int(),
@@ -67,7 +67,7 @@ export function registerImportRoutes(scope: FastifyInstance, deps: ImportRouteDe
         }
         allowLongUpload(request.raw)
         const stream = request.body as Readable
-        const report = await importOrders(isCsv ? readCsv(stream) : readNdjson(stream), deps.registerMany, deps)
+        const report = await importOrders(isCsv ? readCsv(stream) : readNdjson(stream), deps.registerMany)
         const { errors, ...counts } = report
         request.log.info({ event: 'imported', operator: request.operator, ...counts, errorsTold: errors.length })
         return report

@@ -8,7 +8,7 @@ import { idParams, pageOf, pageQuery, pageSchema } from './page.js'
 import { problems } from './problems.js'
 import { noticeSchema, noticeView } from './record-schema.js'
 
-export type NoticeRouteDeps = Readonly<{ notices: Notices; now: () => number }>
+export type NoticeRouteDeps = Readonly<{ notices: Notices }>
 
 const tags = ['notices']
 
@@ -46,7 +46,7 @@ export function registerNoticeRoutes(scope: FastifyInstance, deps: NoticeRouteDe
       },
     },
     async (request, reply) => {
-      const notice = await deps.notices.redeliver(BigInt(request.params.id), new Date(deps.now()))
+      const notice = await deps.notices.redeliver(BigInt(request.params.id))
       if (notice === null) return sendProblem(reply, 404, 'Not Found', 'No such notice.')
       request.log.info({
         event: 'notice_redelivered',

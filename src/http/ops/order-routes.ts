@@ -38,7 +38,7 @@ export function registerOrderRoutes(scope: FastifyInstance, deps: OrderRouteDeps
       },
     },
     async (request, reply) => {
-      const registered = await deps.register(newOrderOf(request.body), new Date(deps.now()))
+      const registered = await deps.register(newOrderOf(request.body))
       if (registered.kind === 'conflict') {
         const detail = `A different order has this id or number: ${registered.field} differs.`
         return sendProblem(reply, 409, 'Conflict', detail)
