@@ -1,17 +1,37 @@
 // Random histories of orders against the real service: what buyers, time, gateways, merchants and the sweeper can do,
 // in any order, with every invariant checked after each step.
+import { setTimeout as pause } from 'node:timers/promises'
+
 import fc from 'fast-check'
 
-import { createDatabase, type TestDatabase } from './database.js'
+import { createDatabase } from './database.js'
 import { breachesOf } from './invariants.js'
 import { type Sandboxes, startSandboxes, startService, type TestService } from './service.js'
+import { proxyDatabase, type TcpProxy } from './tcp-proxy.js'
 
 const AMOUNT = 1000
 /** A verified answer of another amount must never settle. Far from the right one: the fault `wrong_amount` adds a fen. */
 const WRONG_AMOUNT = 900
 const SKEW_MS = 200_000
 /** Faults that are left from a history are used up within so many calls. */
-const CALLS_TO_REST_MAX = 40
+const CALLS_TO_REST_MAX = 60
+/** Days that pass at the end, one sweep each, until nothing is left to be asked: a mismatch is parked for a day at most. */
+const DAYS_MAX = 8
+/** Calls in a row that find the order leased; its lease is then one of a sync that could not give it back. */
+const BUSY_MAX = 10
+const SECOND_PAYMENT = '4200001863202400000000'
+
+/** What a row in `poison` makes fail, each time it is tried: the whole commit, or also the record of its failure. */
+const POISONED_TABLES = ['repair_records', 'sync_records'] as const
+const POISON = `
+CREATE TABLE poison (order_id bigint, tab text);
+CREATE FUNCTION poison() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+  IF EXISTS (SELECT 1 FROM poison WHERE order_id = NEW.order_id AND tab = TG_TABLE_NAME) THEN
+    RAISE EXCEPTION 'poisoned';
+  END IF;
+  RETURN NEW;
+END $$;
+${POISONED_TABLES.map((table) => `CREATE TRIGGER poison BEFORE INSERT ON ${table} FOR EACH ROW EXECUTE FUNCTION poison();`).join('\n')}`
 
 const QUERY_FAULTS = [
   'system_error',
@@ -35,6 +55,7 @@ const stepArbitrary = fc.oneof(
   { weight: 3, arbitrary: fc.constant({ kind: 'create' } as const) },
   { weight: 3, arbitrary: fc.constant({ kind: 'pay' } as const) },
   { weight: 1, arbitrary: fc.constant({ kind: 'payOnClose' } as const) },
+  { weight: 1, arbitrary: fc.constant({ kind: 'payAgain' } as const) },
   { weight: 1, arbitrary: fc.record({ kind: fc.constant('refund' as const), fen: fc.constantFrom(300, AMOUNT) }) },
   { weight: 2, arbitrary: fc.constant({ kind: 'expire' } as const) },
   { weight: 1, arbitrary: fc.constant({ kind: 'age' } as const) },
@@ -53,6 +74,19 @@ const stepArbitrary = fc.oneof(
   },
   { weight: 6, arbitrary: fc.record({ kind: fc.constant('sync' as const), calls: fc.integer({ min: 1, max: 3 }) }) },
   { weight: 2, arbitrary: fc.constant({ kind: 'sweep' } as const) },
+  { weight: 1, arbitrary: fc.record({ kind: fc.constant('overrun' as const), node: fc.nat({ max: 1 }) }) },
+  {
+    weight: 1,
+    arbitrary: fc.record({
+      kind: fc.constant('cut' as const),
+      statement: fc.constantFrom('lease_by_id', 'commit_sync'),
+      moment: fc.constantFrom('before' as const, 'after' as const),
+    }),
+  },
+  {
+    weight: 1,
+    arbitrary: fc.record({ kind: fc.constant('poison' as const), table: fc.constantFrom(...POISONED_TABLES) }),
+  },
 )
 type Step = typeof stepArbitrary extends fc.Arbitrary<infer T> ? T : never
 
@@ -61,6 +95,10 @@ const historyArbitrary = fc.record({
   status: fc.oneof(
     { weight: 8, arbitrary: fc.constant('progress' as const) },
     { weight: 1, arbitrary: fc.constantFrom('fail' as const, 'close' as const, 'success' as const) },
+  ),
+  latePayment: fc.oneof(
+    { weight: 2, arbitrary: fc.constant('settle' as const) },
+    { weight: 1, arbitrary: fc.constant('hold' as const) },
   ),
   isOld: fc.boolean(),
   isNotified: fc.boolean(),
@@ -74,49 +112,115 @@ const WORDS = {
   ali_pay: { payable: 'WAIT_BUYER_PAY', paid: 'TRADE_SUCCESS', closed: 'TRADE_CLOSED' },
 } as const
 
-type World = Readonly<{ nodes: readonly [TestService, TestService]; sandboxes: Sandboxes; database: TestDatabase }>
+/** Two nodes that share one policy; the second one's clock is ahead. Between each and the database stands a proxy. */
+type Nodes = readonly [TestService, TestService]
+type World = Readonly<{
+  sandboxes: Sandboxes
+  nodes: Readonly<Record<History['latePayment'], Nodes>>
+  proxies: readonly TcpProxy[]
+  /** What came of the calls, by code. */
+  codes: Map<number, number>
+}>
+
+type Here = { status: string; version: number; gatewayOrderNo: string | null; isDue: boolean; kinds: string[] }
+
+const CODES = new Set([0, 10001, 10007, 20000, 28100])
 
 /** One order through its history. Throws an error that tells the rule and the step where a rule is broken. */
 function createActor(world: World, history: History, id: string) {
-  const { nodes, sandboxes } = world
+  const { sandboxes, codes } = world
+  const nodes = world.nodes[history.latePayment]
   const [first] = nodes
+  const { pool } = first
   const gateway = history.channel === 'ali_pay' ? sandboxes.alipay : sandboxes.wechat
   const words = WORDS[history.channel]
   const amount = history.hasWrongAmount ? WRONG_AMOUNT : AMOUNT
   const trade = () => gateway.getTrade(id)
-  const sql = async (text: string) => await first.pool.query(`UPDATE orders SET ${text} WHERE id = $1`, [id])
+  const sql = async (text: string) => await pool.query(`UPDATE orders SET ${text} WHERE id = $1`, [id])
+  /** Leases taken away by force: each lets one more query meet another at the gateway. */
+  let leasesTaken = 0
+
+  async function call(node: TestService): Promise<Awaited<ReturnType<TestService['sync']>>> {
+    const answer = await node.sync(id)
+    codes.set(answer.code, (codes.get(answer.code) ?? 0) + 1)
+    if (!CODES.has(answer.code)) throw new Error(`code ${answer.code}`)
+    return answer
+  }
 
   async function sync(calls: number): Promise<void> {
     const answers = await Promise.all(
-      Array.from({ length: calls }, async (_, call) => await (nodes[call % 2] ?? first).sync(id)),
+      Array.from({ length: calls }, async (_, index) => await call(nodes[index % 2] ?? first)),
     )
     const repairs = answers.filter(({ data }) => data?.repair === true)
     if (repairs.length > 1) throw new Error(`${repairs.length} of ${calls} calls at once say that they repaired`)
-    for (const { code } of answers) {
-      if (![0, 10007, 20000, 28100].includes(code)) throw new Error(`code ${code}`)
+    if (calls > 1 || answers[0]?.code !== 0) return
+    const again = await call(nodes[1])
+    if (again.data?.repair === true) throw new Error('a second sync right after the first one repaired again')
+  }
+
+  /** A sync whose lease ends while the gateway answers: another one takes over, and the late one must write nothing. */
+  async function overrun(node: TestService, other: TestService): Promise<void> {
+    await freeLease()
+    const hold = gateway.holdNext('query', id)
+    const late = call(node)
+    // It may be settled before it is asked for below.
+    late.catch(() => undefined)
+    if ((await Promise.race([hold.arrived.then(() => 'held'), late.then(() => 'answered')])) === 'answered') {
+      // The gateway was not asked: what the hold waits for comes at some later time, and must not wait then.
+      hold.release()
+      return
+    }
+    const before = await here()
+    await freeLease()
+    const heir = await call(other)
+    hold.release()
+    const answer = await late
+    if (heir.code === 0 && answer.data?.repair === true) throw new Error('a sync that had lost its lease repaired')
+    if (heir.data?.repair === true && (await here()).version !== before.version + 1) {
+      throw new Error('taken over, and changed twice')
     }
   }
 
-  async function take(step: Step): Promise<void> {
+  /** As its expiry would, later. */
+  async function freeLease(): Promise<void> {
+    const { rowCount } = await pool.query(
+      'UPDATE orders SET lease_expires_at = clock_timestamp() WHERE id = $1 AND lease_token IS NOT NULL',
+      [id],
+    )
+    leasesTaken += rowCount ?? 0
+  }
+
+  async function sweep(): Promise<void> {
+    await sql(`next_sync_at = CASE WHEN next_sync_at IS NOT NULL THEN now() - interval '1 second' END`)
+    for (const sweeper of first.service.sweepers) await sweeper.runOnce()
+    for (const sweeper of first.service.sweepers) await sweeper.drain()
+  }
+
+  function atGateway(step: Step): void {
     const known = trade()
     const isPayable = known === null || known.state === words.payable
+    const put = (changes: Parameters<typeof gateway.putTrade>[1]) => void gateway.putTrade(id, { amount, ...changes })
+    if (step.kind === 'create' && known === null) put({ state: words.payable })
+    if (step.kind === 'pay' && isPayable) put({ state: words.paid })
+    if (step.kind === 'payOnClose' && isPayable) put({ state: words.payable, payOn: 'close' })
+    if (step.kind === 'payAgain' && known?.state === words.paid && known.refunded === 0) {
+      put({ state: words.paid, transactionId: `${SECOND_PAYMENT}${id.slice(-6)}` })
+    }
+    if (step.kind === 'refund' && known?.state === words.paid) {
+      put({ state: words.paid, refunded: Math.min(step.fen, amount) })
+    }
+    if (step.kind === 'closeThere' && known?.state === words.payable) put({ state: words.closed })
+  }
+
+  async function take(step: Step): Promise<void> {
     switch (step.kind) {
       case 'create':
-        if (known === null) gateway.putTrade(id, { state: words.payable, amount })
-        return
       case 'pay':
-        if (isPayable) gateway.putTrade(id, { state: words.paid, amount })
-        return
       case 'payOnClose':
-        if (isPayable) gateway.putTrade(id, { state: words.payable, amount, payOn: 'close' })
-        return
+      case 'payAgain':
       case 'refund':
-        if (known?.state === words.paid)
-          gateway.putTrade(id, { state: words.paid, refunded: Math.min(step.fen, amount) })
-        return
       case 'closeThere':
-        if (known?.state === words.payable) gateway.putTrade(id, { state: words.closed, amount })
-        return
+        return atGateway(step)
       case 'expire':
         await sql(`expires_at = clock_timestamp() - interval '1 second'`)
         return
@@ -124,26 +228,33 @@ function createActor(world: World, history: History, id: string) {
         await sql(`created_at = created_at - interval '10 minutes'`)
         return
       case 'failQuery':
-        gateway.addFaults([{ on: 'query', fault: step.fault, times: step.times, outTradeNo: id }])
-        return
+        return gateway.addFaults([{ on: 'query', fault: step.fault, times: step.times, outTradeNo: id }])
       case 'failClose':
-        gateway.addFaults([{ on: 'close', fault: step.fault, outTradeNo: id }])
-        return
+        return gateway.addFaults([{ on: 'close', fault: step.fault, outTradeNo: id }])
       case 'sync':
-        await sync(step.calls)
-        return
+        return await sync(step.calls)
       case 'sweep':
-        await sql(`next_sync_at = CASE WHEN next_sync_at IS NOT NULL THEN now() - interval '1 second' END`)
-        for (const sweeper of first.service.sweepers) await sweeper.runOnce()
-        for (const sweeper of first.service.sweepers) await sweeper.drain()
+        return await sweep()
+      case 'overrun':
+        return await overrun(nodes[step.node] ?? first, nodes[1 - step.node] ?? first)
+      case 'cut':
+        // Strikes whoever sends that statement next: this order or another one.
+        for (const proxy of world.proxies) void proxy.cutOn(step.statement, step.moment)
+        await call(first)
+        return
+      case 'poison':
+        await pool.query('INSERT INTO poison VALUES ($1, $2)', [id, step.table])
+        await call(nodes[1])
+        await pool.query('DELETE FROM poison WHERE order_id = $1', [id])
         return
     }
   }
 
-  async function statusHere(): Promise<{ status: string; version: number; dueInS: number | null }> {
-    const { rows } = await first.pool.query<{ status: string; version: number; dueInS: number | null }>({
-      name: 'status_here',
-      text: `SELECT status, version, extract(epoch FROM next_sync_at - now())::float8 AS "dueInS" FROM orders WHERE id = $1`,
+  async function here(): Promise<Here> {
+    const { rows } = await pool.query<Here>({
+      name: 'here',
+      text: `SELECT status, version, gateway_order_no AS "gatewayOrderNo", next_sync_at IS NOT NULL AS "isDue",
+        ARRAY(SELECT kind FROM sync_exceptions WHERE order_id = $1)::text[] AS kinds FROM orders WHERE id = $1`,
       values: [id],
     })
     const row = rows[0]
@@ -152,51 +263,74 @@ function createActor(world: World, history: History, id: string) {
   }
 
   async function check(): Promise<void> {
-    const breaches = [...(await breachesOf(first.pool, id))]
-    const { status, version } = await statusHere()
+    const breaches = [...(await breachesOf(pool, id))]
+    const { status, version } = await here()
     const there = trade()
     const wasSettled = version > 0 && status === 'success'
     if (wasSettled && there?.paidAt === null) breaches.push('settled, and nobody ever paid')
     if (wasSettled && there?.amount !== AMOUNT) breaches.push('settled with the wrong amount')
     const { queriesInFlightMax } = gateway.calls(id)
-    if (queriesInFlightMax > 1) breaches.push(`${queriesInFlightMax} queries in flight at once`)
+    if (queriesInFlightMax > 1 + leasesTaken) breaches.push(`${queriesInFlightMax} queries in flight at once`)
     if (breaches.length > 0) throw new Error(breaches.join('\n'))
   }
 
   /** Calls until the gateway's faults are used up and nothing more changes: two calls in a row then change nothing. */
   async function comeToRest(): Promise<void> {
     let quiet = 0
-    for (let call = 0; quiet < 2; call++) {
-      if (call >= CALLS_TO_REST_MAX) throw new Error('it does not come to rest')
-      const { code, data } = await first.sync(id)
+    let busy = 0
+    for (let attempt = 0; quiet < 2; attempt++) {
+      if (attempt >= CALLS_TO_REST_MAX) throw new Error('it does not come to rest')
+      // Nobody's any more: whoever took it is long over.
+      if (busy === BUSY_MAX) await freeLease()
+      const { code, data } = await call(first)
+      busy = code === 10007 ? busy + 1 : 0
       const isQuiet = (code === 0 && data?.repair === false) || (code === 28100 && history.hasWrongAmount)
       const isFaulty = gateway.pendingFaults().some(({ outTradeNo, on }) => outTradeNo === id && on === 'query')
       quiet = isQuiet && !isFaulty ? quiet + 1 : 0
       // An open breaker answers at once; its probe comes after some seconds.
-      if (code === 20000 || code === 10007)
-        await new Promise((resolve) => setTimeout(resolve, code === 20000 ? 400 : 20))
+      if (code === 20000) await pause(400)
+      if (code === 10007) await pause(50)
     }
   }
 
-  async function checkAtRest(): Promise<void> {
+  /** Days later, when the sweeper has come by as often as it wanted to: nothing is owed to anybody. */
+  async function letDaysPass(): Promise<void> {
+    for (let day = 0; day < DAYS_MAX && (await here()).isDue; day++) {
+      const past = ['created_at', 'expires_at', 'close_time'].map((name) => `${name} = ${name} - interval '1 day'`)
+      await sql(past.join(', '))
+      await sweep()
+      await comeToRest()
+    }
     await check()
-    const { status, dueInS } = await statusHere()
+  }
+
+  async function checkAtTheEnd(): Promise<void> {
+    const { status, version, gatewayOrderNo, isDue, kinds } = await here()
     const there = trade()
-    const isPaidThere = there?.state === words.paid && there.refunded === 0
-    if (history.hasWrongAmount) return
-    if (isPaidThere && status !== 'success') throw new Error(`paid there, ${status} here`)
-    const mayStillBePaid = there === null ? history.channel === 'ali_pay' : there.state === words.payable
+    const isPaid = there?.state === words.paid && there.refunded === 0
+    const isHeld = history.latePayment === 'hold' && status === 'close'
+    if (history.hasWrongAmount) {
+      if (isPaid && version === 0 && !kinds.includes('amount_mismatch')) throw new Error('nobody is told of the amount')
+      return
+    }
+    if (isPaid && status !== 'success' && !isHeld) throw new Error(`paid there, ${status} here`)
+    if (isPaid && isHeld && !kinds.includes('paid_after_close')) throw new Error('held back, and nobody is told')
+    const isSecond = isPaid && status === 'success' && gatewayOrderNo !== null && there.transactionId !== gatewayOrderNo
+    if (isSecond && !kinds.includes('double_payment')) throw new Error('paid twice, and nobody is told')
     if (status === 'close' && there?.state === words.payable) throw new Error('closed here, payable there')
-    if (status === 'close' && mayStillBePaid && history.status !== 'close' && dueInS === null) {
-      throw new Error('closed here, may be paid there, and nobody watches')
+    const mayStillBePaid = there === null || there.state === words.payable || isPaid
+    if (!mayStillBePaid && status === 'progress' && !kinds.includes('refunded_unsettled')) throw new Error('left open')
+    if (status === 'success' || status === 'close') {
+      if (isDue) throw new Error(`${status}, and still asked about`)
     }
   }
 
-  return { take, check, comeToRest, checkAtRest }
+  return { take, check, comeToRest, letDaysPass, checkAtTheEnd }
 }
 
 async function live(world: World, history: History): Promise<void> {
-  const id = await world.nodes[0].register({
+  const [first] = world.nodes[history.latePayment]
+  const id = await first.register({
     channel: history.channel,
     status: history.status,
     createTime: new Date(Date.now() - (history.isOld ? 600_000 : 0)).toISOString(),
@@ -214,35 +348,54 @@ async function live(world: World, history: History): Promise<void> {
   }
   try {
     await actor.comeToRest()
-    await actor.checkAtRest()
+    await actor.check()
+    await actor.letDaysPass()
+    await actor.checkAtTheEnd()
   } catch (cause) {
     throw new Error(`order ${id}, at the end of ${JSON.stringify(history)}`, { cause })
   }
 }
 
 /**
- * Lives `count` random histories, `atOnce` orders at a time, on two nodes whose clocks differ. A failure prints the seed
- * and the smallest histories found; HISTORIES_SEED=… repeats it.
+ * Lives `count` random histories, `atOnce` orders at a time, on four nodes: two for each policy, whose clocks differ. A
+ * failure prints the seed; HISTORIES_SEED=… repeats it. What came of all the calls is printed.
  */
 export async function liveHistories(count: number, atOnce: number): Promise<void> {
   const [database, sandboxes] = await Promise.all([createDatabase(), startSandboxes()])
-  const environment = { GATEWAY_RATE_PER_S: '10000', GATEWAY_TIMEOUT_MS: '3000' }
-  const nodes = [
-    await startService({ database, sandboxes, environment }),
-    await startService({ database, sandboxes, environment, now: () => Date.now() + SKEW_MS }),
-  ] as const
-  const world = { nodes, sandboxes, database }
-  const seed = process.env['HISTORIES_SEED']
+  await database.pool().query(POISON)
+  const proxies: TcpProxy[] = []
+  const started: TestService[] = []
+  async function start(latePayment: History['latePayment'], skewMs: number): Promise<TestService> {
+    const { proxy, url } = await proxyDatabase(database.url)
+    const environment = {
+      DATABASE_URL: url,
+      LATE_PAYMENT: latePayment,
+      GATEWAY_RATE_PER_S: '10000',
+      GATEWAY_TIMEOUT_MS: '3000',
+    }
+    const node = await startService({ database, sandboxes, environment, now: () => Date.now() + skewMs })
+    proxies.push(proxy)
+    started.push(node)
+    return node
+  }
+  const nodes = {
+    settle: [await start('settle', 0), await start('settle', SKEW_MS)],
+    hold: [await start('hold', 0), await start('hold', SKEW_MS)],
+  } as const
+  const world: World = { sandboxes, nodes, proxies, codes: new Map() }
+  const seed = Number(process.env['HISTORIES_SEED'] ?? Date.now() % 2 ** 31)
   try {
     await fc.assert(
       fc.asyncProperty(fc.array(historyArbitrary, { minLength: atOnce, maxLength: atOnce }), async (histories) => {
         const lived = await Promise.allSettled(histories.map(async (history) => await live(world, history)))
         for (const one of lived) if (one.status === 'rejected') throw one.reason
       }),
-      { numRuns: Math.ceil(count / atOnce), ...(seed === undefined ? {} : { seed: Number(seed) }), endOnFailure: true },
+      { numRuns: Math.ceil(count / atOnce), seed, endOnFailure: true },
     )
   } finally {
-    for (const node of nodes) await node.stop()
+    console.log(`HISTORIES_SEED=${seed}: calls by code ${JSON.stringify(Object.fromEntries(world.codes))}`)
+    for (const node of started) await node.stop()
+    for (const proxy of proxies) await proxy.close()
     await Promise.all([sandboxes.wechat.close(), sandboxes.alipay.close()])
     await database.drop()
   }

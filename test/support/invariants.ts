@@ -51,6 +51,11 @@ const RULES: readonly (readonly [rule: string, sql: string])[] = [
        OR status = 'close' AND close_time IS NULL)`,
   ],
   [
+    'of money that came after the close a human is told',
+    `SELECT r.order_id, r.status_before FROM r WHERE r.status_before = 'close' AND r.status_after = 'success'
+     AND NOT EXISTS (SELECT 1 FROM sync_exceptions e WHERE e.order_id = r.order_id AND e.kind = 'paid_after_close')`,
+  ],
+  [
     'open orders come due again',
     `SELECT id, status FROM o WHERE status IN ('progress', 'fail') AND channel IS NOT NULL AND next_sync_at IS NULL`,
   ],
