@@ -8,6 +8,7 @@ import { type AdmissionDeps, admitMerchants, admitOperators } from './admission.
 import { onClientError } from './client-errors.js'
 import { createBoundServer } from './connections.js'
 import { type ConsoleDeps, registerConsole } from './console/routes.js'
+import { registerDocs } from './docs/routes.js'
 import { type HealthDeps, registerHealth } from './health.js'
 import { createObserve, type RequestObserver } from './observe-requests.js'
 import { DOCUMENT_OPTIONS, registerOpenapi } from './openapi.js'
@@ -103,6 +104,7 @@ export function buildServer(deps: ServerDeps) {
   void app.register((scope, _options, done) => {
     registerHealth(scope, deps.health)
     registerOpenapi(scope)
+    registerDocs(scope)
     done()
   })
   return app
