@@ -5,6 +5,8 @@ import { RESULT_CODES, type ResultName } from './domain/result-code.js'
 
 /** Seconds, from one quick statement to the longest sync. */
 const SECONDS = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30]
+/** Why a request may be refused before it is read: its address asks too often, or there is too much to do. */
+const REFUSALS = ['rate', 'event_loop', 'database_pool'] as const
 const BREAKER_STATES = ['closed', 'half_open', 'open'] as const
 const RESULT_NAMES = Object.keys(RESULT_CODES) as ResultName[]
 /** Node's own that name every socket's kind at every scrape, and end in _total although they are no counters. */
@@ -72,6 +74,7 @@ export function createMetrics(now: () => number = Date.now) {
   const refusals = counter('unipay_requests_refused_total', 'Requests refused before they were read, by reason', [
     'reason',
   ])
+  for (const reason of REFUSALS) refusals.inc({ reason }, 0)
 
   const syncs = histogram('unipay_sync_duration_seconds', 'Syncs by source, channel and outcome', [
     'source',
@@ -149,7 +152,7 @@ export function createMetrics(now: () => number = Date.now) {
       merchantAnswered: (result: ResultName, seconds: number) => answered[result].observe(seconds),
       answered: (method: string, route: string, status: number, seconds: number) =>
         observeRequest(seconds, method, route, String(status)),
-      refused: (reason: string) => refusals.inc({ reason }),
+      refused: (reason: (typeof REFUSALS)[number]) => refusals.inc({ reason }),
     },
     courier: {
       attempted: (outcome: string, seconds: number) => attempts.observe({ outcome }, seconds),
