@@ -8,6 +8,7 @@ import { ORDER_ID_MAX, type OrderId, orderIdFrom } from '../../src/domain/order.
 import { RESULT_CODES } from '../../src/domain/result-code.js'
 import { nextNoticeDelayS, nextSyncDelayS, retryDelayS, type SyncedOrder } from '../../src/domain/schedule.js'
 import { isSignedBy, signatureOf, signText } from '../../src/domain/sign.js'
+import { TRADE_STATES } from '../../src/domain/trade.js'
 
 describe('money', () => {
   it.each([
@@ -234,6 +235,16 @@ describe('the schedule', () => {
     expect(nextSyncDelayS({ ...closed, closedForS: 3600 })).toBe(82_800)
     expect(nextSyncDelayS({ ...closed, closedForS: 86_400 })).toBeNull()
     expect(nextSyncDelayS({ ...closed, trade: 'closed' })).toBeNull()
+  })
+
+  it('an order closed here that can still be paid there is not at rest; any other closed or settled one is', () => {
+    const closed: SyncedOrder = { ...live, status: 'close', trade: 'paying', ageS: 60, expiresInS: -1, closedForS: 10 }
+    expect(nextSyncDelayS(closed)).toBe(120)
+    expect(nextSyncDelayS({ ...closed, ageS: 4000 })).toBe(1800)
+    for (const trade of ['paid', 'closed', 'refunded', 'not_found'] as const)
+      expect(nextSyncDelayS({ ...closed, trade })).toBeNull()
+    for (const status of ['success', 'refunding', 'partial_refund', 'refunded'] as const)
+      for (const trade of TRADE_STATES) expect(nextSyncDelayS({ ...closed, status, trade })).toBeNull()
   })
 
   it('failures are retried at growing distances, up to half an hour, or a day where a human must act', () => {
