@@ -212,6 +212,7 @@ async function present(demo: Service, wechatGateway: Wechat, alipayGateway: Alip
     `\nThe service is on ${address}. Each line above gives what the table says; called again it repairs nothing more.`,
   )
   say(`Order ${byItself} is called for by nobody: the sweeper settles it in about ${BY_ITSELF_AFTER_MS / 1000} s.`)
+  say(`The operators' page: ${address}/console (token: demo-token)`)
   say(`One order's story:  curl -s -H 'Authorization: Bearer demo-token' ${address}/ops/orders/${first}`)
   say('Ctrl-C ends everything.')
 }

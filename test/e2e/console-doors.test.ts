@@ -208,8 +208,45 @@ describe('the door', () => {
       expect.stringMatching(/^unipay_console=;/),
     ])
     for (const copy of [tab.cookie, renewed]) expect((await ask('/console', { cookie: copy })).status).toBe(303)
+    const instance = await startService({ database: service.database, sandboxes: service })
+    const elsewhere = await fetch(`${instance.url}/console`, { redirect: 'manual', headers: { cookie: renewed } })
+    expect([elsewhere.status, elsewhere.headers.get('location')]).toEqual([303, '/console/sign-in'])
+    await instance.stop()
     expect((await tab.post(`/orders/${paymentId}/sync`)).status).toBe(401)
     expect(await syncCount()).toBe(before + 2)
+  })
+
+  it('a sign-out is kept for as long as its session could have lived, and no longer', async () => {
+    await service.pool.query(
+      `INSERT INTO console_sign_outs (session_id, ended_at) VALUES ('over', now() - interval '12 hours 1 minute'),
+         ('not over', now() - interval '11 hours')`,
+    )
+    await (await signedIn()).post('/sign-out')
+    const { rows } = await service.pool.query<{ id: string }>(
+      `SELECT session_id AS id FROM console_sign_outs WHERE session_id LIKE '%over'`,
+    )
+    expect(rows).toEqual([{ id: 'not over' }])
+  })
+
+  it('a form that is too large, of another kind, or has a field twice does nothing', async () => {
+    const id = await finding()
+    const { cookie, csrf, post } = await signedIn()
+    const path = `/exceptions/${id}/resolve`
+    expect((await post(path, { note: 'x'.repeat(20_000) })).status).toBe(413)
+    for (const [type, body, status] of [
+      ['application/x-www-form-urlencoded', `csrf=${csrf}&note=a&note=b`, 400],
+      ['application/x-www-form-urlencoded', `csrf=${csrf}&csrf=${csrf}&note=a`, 403],
+      ['text/plain', `csrf=${csrf}&note=a`, 403],
+      ['multipart/form-data; boundary=x', `--x--`, 415],
+    ] as const) {
+      const headers = { cookie, origin: service.url, 'content-type': type }
+      const sent = await fetch(`${service.url}/console${path}`, { method: 'POST', redirect: 'manual', headers, body })
+      expect([body, sent.status]).toEqual([body, status])
+    }
+    const { rows } = await service.pool.query<{ state: string }>('SELECT state FROM sync_exceptions WHERE id = $1', [
+      id,
+    ])
+    expect(rows[0]?.state).toBe('open')
   })
 
   it('who came, who was turned away and who left stands in the log, and no token does', async () => {
@@ -532,6 +569,50 @@ describe('what operators do', () => {
       ['exception_resolved', 'other', undefined],
     ])
     expect((await service.history(paymentId)).syncs[0]).toMatchObject({ source: 'operator', actor: 'other' })
+  })
+})
+
+describe('what needs attention', () => {
+  it('stands first, each with its figure: findings, a gateway that is not asked, work that is late', async () => {
+    const troubled = await startService()
+    try {
+      const late = await troubled.register({ notifyUrl: 'https://merchant.example/', amount: 500 })
+      troubled.wechat.putTrade(late, { state: 'SUCCESS', amount: 500 })
+      await troubled.sync(late)
+      const wrong = await troubled.register({ amount: 123_456 })
+      troubled.wechat.putTrade(wrong, { state: 'SUCCESS', amount: 1 })
+      await troubled.sync(wrong)
+      await troubled.pool.query(`UPDATE notices SET next_attempt_at = now() - interval '20 minutes'`)
+      await troubled.pool.query(`UPDATE orders SET next_sync_at = now() - interval '2 hours' WHERE id = $1`, [wrong])
+      troubled.wechat.addFaults([{ on: 'query', fault: 'reset', times: 1_000 }])
+      const orders = await Promise.all(Array.from({ length: 40 }, async () => await troubled.register()))
+      await Promise.all(orders.map(async (id) => await troubled.sync(id)))
+      const signed = await fetch(`${troubled.url}/console/sign-in`, {
+        method: 'POST',
+        headers: { origin: troubled.url },
+        redirect: 'manual',
+        body: new URLSearchParams({ token: OPS_TOKEN }),
+      })
+      const headers = { cookie: cookieOf(signed.headers.getSetCookie()) }
+      const html = (await (await fetch(`${troubled.url}/console`, { headers })).text()).replaceAll('\u{A0}', ' ')
+      const alarms = [...html.matchAll(/<li class="(bad|warn)">([^]*?)<\/li>/g)].map(([, tone = '', text = '']) => [
+        tone,
+        text.replace(/<[^>]+>/g, ''),
+      ])
+      expect(alarms).toEqual([
+        ['bad', 'Open exceptions: 1 · 1,234.56 CNY (123456 fen)'],
+        [
+          expect.stringMatching(/^(?:bad|warn)$/),
+          expect.stringMatching(/^wechat_pay · Breaker: (?:open: not asked|probing)$/),
+        ],
+        ['warn', 'wechat_pay · Oldest due order: 2.0 h'],
+        ['warn', expect.stringMatching(/^Oldest due notice: 20\.\d min$/)],
+      ])
+      expect(html.indexOf('id="attention"')).toBeGreaterThan(0)
+      expect(html.indexOf('id="attention"')).toBeLessThan(html.indexOf('role="search"'))
+    } finally {
+      await troubled.stop()
+    }
   })
 })
 

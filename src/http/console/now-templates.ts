@@ -5,7 +5,6 @@ const LIVE = `<div id="live" hx-get="/console/live" hx-trigger="every 5s" hx-swa
 </section><% } %>
 <%~ include('@search', { ...it, q: '' }) %>
 <div class="grid halves">
-<div>
 <section class="card" aria-labelledby="unsettled"><h2 id="unsettled"><%= it.t.unsettled %></h2>
 <% if (it.unsettled === null) { %><p class="muted" hx-get="/console/live" hx-trigger="load delay:1s" hx-target="#live" hx-swap="outerMorph"><%= it.t.counting %> <a href="/console"><%= it.t.reload %></a></p><% } else { const table = it.unsettled %>
 <p class="big"><%= it.yuan(table.total.fen) %></p>
@@ -16,13 +15,6 @@ const LIVE = `<div id="live" hx-get="/console/live" hx-trigger="every 5s" hx-swa
 <% if (table.ages.length > 1) { %><tfoot><tr><th scope="row"><%= it.t.total %></th><% for (const cell of table.totals) { %><td class="number"><%~ include('@cell', { ...it, cell }) %></td><% } %></tr></tfoot><% } %></table></div>
 <% } } %>
 </section>
-<section class="card" aria-labelledby="told"><h2 id="told"><%= it.t.openWork %></h2>
-<dl><dt><%= it.t.noticeLag %></dt><dd><%~ include('@lag', { ...it, lagS: it.noticeLagS }) %></dd>
-<% if (it.openWork !== null) { %><dt><%= it.word('pending') %></dt><dd><a href="/console/notices?state=pending"><%= it.openWork.noticesPending %></a></dd>
-<dt><%= it.word('dead') %></dt><dd><a href="/console/notices?state=dead"><%= it.openWork.noticesDead %></a></dd>
-<dt><%= it.t.batchesRunning %></dt><dd><a href="/console/batches"><%= it.openWork.batchesRunning %></a><% if (it.openWork.batchItemsLeft > 0) { %> · <%= it.t.left %>: <%= it.openWork.batchItemsLeft %><% } %></dd><% } %></dl>
-</section>
-</div>
 <div>
 <section class="card" aria-labelledby="findings"><h2 id="findings"><a href="/console/exceptions"><%= it.t.openExceptions %></a></h2>
 <% if (it.findings.length === 0) { %><p class="muted"><%= it.t.nothing %></p><% } else { %>
@@ -32,6 +24,12 @@ const LIVE = `<div id="live" hx-get="/console/live" hx-trigger="every 5s" hx-swa
 <section class="card" aria-labelledby="gateways"><h2 id="gateways"><%= it.t.gateways %></h2>
 <div class="scroll" tabindex="0" role="group" aria-labelledby="gateways"><table><thead><tr><th scope="col"><%= it.t.channel %></th><th scope="col"><%= it.t.breaker %></th><th scope="col" class="number"><%= it.t.sweeperLag %></th></tr></thead>
 <tbody><% for (const row of it.channels) { %><tr><td><%= it.word(row.channel) %></td><td><%~ include('@code', { ...it, code: 'breaker_' + row.breaker }) %></td><td class="number"><%~ include('@lag', { ...it, lagS: row.lagS }) %></td></tr><% } %></tbody></table></div>
+</section>
+<section class="card" aria-labelledby="told"><h2 id="told"><%= it.t.openWork %></h2>
+<dl><dt><%= it.t.noticeLag %></dt><dd><%~ include('@lag', { ...it, lagS: it.noticeLagS }) %></dd>
+<% if (it.openWork !== null) { %><dt><%= it.word('pending') %></dt><dd><a href="/console/notices?state=pending"><%= it.openWork.noticesPending %></a></dd>
+<dt><%= it.word('dead') %></dt><dd><a href="/console/notices?state=dead"><%= it.openWork.noticesDead %></a></dd>
+<dt><%= it.t.batchesRunning %></dt><dd><a href="/console/batches"><%= it.openWork.batchesRunning %></a><% if (it.openWork.batchItemsLeft > 0) { %> · <%= it.t.left %>: <%= it.openWork.batchItemsLeft %><% } %></dd><% } %></dl>
 </section>
 </div>
 </div>

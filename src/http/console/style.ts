@@ -2,10 +2,10 @@
 export const STYLE = `
 :root { color-scheme: light dark; --bg: #f6f7f9; --card: #ffffff; --ink: #1b1f24; --muted: #57606a; --line: #d5dae0;
   --accent: #0b5cad; --on-accent: #ffffff; --bad: #a4161a; --good: #1a6b32; --warn: #7a4d00; --plain: #57606a;
-  --curve-0: #0b5cad; --curve-1: #a4161a; --curve-2: #1a6b32; --curve-3: #7a4d00; --curve-4: #6639a6; --curve-5: #57606a }
+  --curve-0: #0b5cad; --curve-1: #b35900; --curve-2: #1a6b32; --curve-3: #a4161a; --curve-4: #6639a6; --curve-5: #57606a }
 @media (prefers-color-scheme: dark) { :root { --bg: #101418; --card: #191f25; --ink: #e6eaee; --muted: #a3adb8;
   --line: #353e48; --accent: #7ab8ff; --on-accent: #0b1a2b; --bad: #ff9a94; --good: #7fd99a; --warn: #f0c265; --plain: #a3adb8;
-  --curve-0: #7ab8ff; --curve-1: #ff9a94; --curve-2: #7fd99a; --curve-3: #f0c265; --curve-4: #c9a6ff; --curve-5: #a3adb8 } }
+  --curve-0: #7ab8ff; --curve-1: #f0c265; --curve-2: #7fd99a; --curve-3: #ff9a94; --curve-4: #c9a6ff; --curve-5: #a3adb8 } }
 * { box-sizing: border-box }
 body { margin: 0; background: var(--bg); color: var(--ink); font: 15px/1.5 system-ui, "Noto Sans CJK SC", "PingFang SC", "Microsoft YaHei", sans-serif }
 a { color: var(--accent) }
@@ -38,7 +38,7 @@ tbody:last-child tr:last-child > *, tfoot tr:last-child > * { border-bottom: 0 }
 th { color: var(--muted); font-weight: 600; white-space: nowrap } th[scope=row] { font-weight: 400; color: var(--ink) }
 tfoot > tr > * { font-weight: 650 }
 td.number, th.number { text-align: right; font-variant-numeric: tabular-nums }
-td.number small { display: block }
+td.number small { display: block } th.number { white-space: normal; word-break: keep-all }
 td.long { overflow-wrap: anywhere; min-width: 9rem }
 small { font-size: .85rem; font-weight: 400 }
 .money, .whole { white-space: nowrap }
@@ -78,5 +78,5 @@ figure { margin: 0; min-width: 0 } figcaption { font-weight: 600; margin-bottom:
 .u-legend th, .u-legend td { border: 0; padding: .1rem .3rem }
 .plot { min-height: 225px; overflow: hidden }
 footer { color: var(--muted); text-align: center; padding: 1rem; font-size: .85rem }
-@media (max-width: 600px) { main { padding: .6rem } .card { padding: .8rem } header { padding: .5rem .6rem } nav { order: 1; width: 100% } nav ul { gap: 0 } nav a { padding: .35rem .38rem; font-size: .95rem } .who { gap: .5rem } dl { grid-template-columns: 1fr } dt { margin-top: .4rem } th, td { padding: .3rem .4rem } }
+@media (max-width: 600px) { main { padding: .6rem } .card { padding: .8rem } header { padding: .5rem .6rem } nav { order: 1; width: 100% } nav ul { gap: 0 } nav a { padding: .35rem .38rem; font-size: .95rem } .who { gap: .5rem } dl { grid-template-columns: minmax(5.5rem, max-content) 1fr; gap: .25rem .7rem } th, td { padding: .3rem .4rem } }
 `
