@@ -2,23 +2,22 @@ import { mkdirSync } from 'node:fs'
 
 import Table from 'cli-table3'
 
-import { compose, type Service } from './compose.js'
-import { loadConfig } from './config.js'
+import { compose } from './compose.js'
+import { type Config, loadConfig } from './config.js'
 import { signatureOf, signText } from './domain/sign.js'
 import { createAlipaySandbox } from './sandbox/alipay.js'
 import { createMerchantSandbox } from './sandbox/merchant.js'
+import { refuseProduction } from './sandbox/server.js'
 import { createWechatSandbox } from './sandbox/wechat.js'
+import { createDatabase, type Database } from './store/client.js'
 
 const WECHAT_PORT = portFrom('DEMO_WECHAT_PORT', 9101)
 const ALIPAY_PORT = portFrom('DEMO_ALIPAY_PORT', 9102)
 const MERCHANT_PORT = portFrom('DEMO_MERCHANT_PORT', 9103)
-const SECRET = '123456'
 const MINUTE_MS = 60_000
 /** From the start until the sweeper settles an order that nobody calls for. */
 const BY_ITSELF_AFTER_MS = 5_000
 
-type Wechat = ReturnType<typeof createWechatSandbox>
-type Alipay = ReturnType<typeof createAlipaySandbox>
 type Situation = Readonly<{
   title: string
   channel: 'wechat_pay' | 'ali_pay' | 'union_pay' | null
@@ -152,43 +151,83 @@ const SITUATIONS: readonly Situation[] = [
   { title: 'no channel', channel: null, trade: null, expected: refused(20000), note: 'nothing to ask' },
 ]
 
-const dataDir = process.env['DATA_DIR'] ?? './.data'
-mkdirSync(dataDir, { recursive: true })
-const wechat = createWechatSandbox()
-const alipay = createAlipaySandbox()
+const SETTLED_BY_ITSELF: Situation = {
+  title: 'settled by itself',
+  channel: 'wechat_pay',
+  trade: { state: 'SUCCESS' },
+  expected: ok('pay_success', true),
+  note: '',
+}
+
+refuseProduction()
+/** Where the service already runs, with its gateways; unset: all of it runs in this process. */
+const elsewhere = process.env['DEMO_SERVICE_URL']
+/** The host under which the service reaches this process. */
+const merchantHost = process.env['DEMO_MERCHANT_HOST'] ?? '127.0.0.1'
+
+/** What is ended in turn when somebody has seen enough. */
+const endings: (() => Promise<unknown>)[] = []
+for (const signal of ['SIGTERM', 'SIGINT'] as const) process.once(signal, () => void end())
+
+const { config, database, address } = elsewhere === undefined ? await startAll() : joinService(elsewhere)
 const merchant = createMerchantSandbox({
-  secrets: [SECRET],
-  signType: 'MD5',
+  secrets: config.SIGN_SECRETS,
+  signType: config.SIGN_TYPE,
   onNotice: ({ body, verified }) =>
     say(
       `notice  order ${String(body['paymentId'])} is ${String(body['status'])}, signature ${verified ? 'holds' : 'IS WRONG'}`,
     ),
 })
-await Promise.all([wechat.listen(WECHAT_PORT), alipay.listen(ALIPAY_PORT), merchant.listen(MERCHANT_PORT)])
-const service = await compose(
-  loadConfig({
-    SIGN_SECRETS: SECRET,
+endings.push(async () => await merchant.close())
+await merchant.listen(MERCHANT_PORT, elsewhere === undefined ? '127.0.0.1' : '0.0.0.0')
+await present()
+
+type Running = Readonly<{ config: Config; database: Database; address: string }>
+
+/** Gateways and service in this process; settings in the environment win over the demo's own. */
+async function startAll(): Promise<Running> {
+  mkdirSync(process.env['DATA_DIR'] ?? './.data', { recursive: true })
+  const wechat = createWechatSandbox()
+  const alipay = createAlipaySandbox()
+  endings.push(async () => await Promise.all([wechat.close(), alipay.close()]))
+  await Promise.all([wechat.listen(WECHAT_PORT), alipay.listen(ALIPAY_PORT)])
+  const settings = loadConfig({
+    SIGN_SECRETS: '123456',
     OPS_TOKENS: 'demo:demo-token',
     LOG_LEVEL: 'warn',
     GATEWAY_TIMEOUT_MS: '3000',
     ...wechat.merchantSettings(),
     ...alipay.merchantSettings(),
     ...process.env,
-  }),
-)
-const address = (await service.start()).replace('0.0.0.0', '127.0.0.1')
-await present(service, wechat, alipay)
-for (const signal of ['SIGTERM', 'SIGINT'] as const) process.once(signal, () => void end())
+  })
+  const service = await compose(settings)
+  // Before the gateways: what is under way is finished.
+  endings.unshift(async () => await service.stop())
+  return {
+    config: settings,
+    database: service.database,
+    address: (await service.start()).replace('0.0.0.0', '127.0.0.1'),
+  }
+}
 
-async function present(demo: Service, wechatGateway: Wechat, alipayGateway: Alipay): Promise<void> {
+/** The settings are those of the service, whose gateways are sandboxes and tell by their addresses where they are. */
+function joinService(url: string): Running {
+  const settings = loadConfig(process.env)
+  if (settings.DATABASE_URL === undefined) throw new Error('DATABASE_URL is missing beside DEMO_SERVICE_URL')
+  const joined = createDatabase({ url: settings.DATABASE_URL, connectionsMax: 2, onIdleError: () => undefined })
+  endings.push(async () => await joined.close())
+  return { config: settings, database: joined, address: url }
+}
+
+async function present(): Promise<void> {
   // New numbers at each start: orders of an earlier demo stay in the database as they are.
   const first = BigInt(Date.now()) * 1_000_000n
   const table = new Table({ head: ['', 'situation', 'channel', 'code', 'gatewayStatus', 'repair', 'what happens'] })
   const curls: string[] = []
   for (const [index, situation] of SITUATIONS.entries()) {
     const paymentId = first + BigInt(index)
-    await register(situation, paymentId)
-    arrange(situation, paymentId.toString(), wechatGateway, alipayGateway)
+    // The sweeper leaves it alone, so that the call below finds what the table says.
+    await arrange(situation, paymentId, null)
     const { code, gatewayStatus, repair } = situation.expected
     table.push([
       index + 1,
@@ -201,75 +240,71 @@ async function present(demo: Service, wechatGateway: Wechat, alipayGateway: Alip
     ])
     curls.push(`# ${index + 1} ${situation.title}\n${curlLine(paymentId)}`)
   }
-  // The sweeper leaves them alone, so that the calls below find what the table says.
-  const ids = SITUATIONS.map((_, index) => first + BigInt(index))
-  await demo.database.prisma.order.updateMany({ where: { id: { in: ids } }, data: { nextSyncAt: null } })
+  // Paid there, and due soon: it comes right without a call.
   const byItself = first + BigInt(SITUATIONS.length)
-  await registerPaid(demo, wechatGateway, byItself)
+  await arrange(SETTLED_BY_ITSELF, byItself, new Date(Date.now() + BY_ITSELF_AFTER_MS))
   say(curls.join('\n'))
   say(table.toString())
   say(
-    `\nThe service is on ${address}. Each line above gives what the table says; called again it repairs nothing more.`,
+    `\nThe service is on ${shownAddress()}. Each line above gives what the table says; called again it repairs nothing more.`,
   )
   say(`Order ${byItself} is called for by nobody: the sweeper settles it in about ${BY_ITSELF_AFTER_MS / 1000} s.`)
-  say(`The operators' page: ${address}/console (token: demo-token)`)
-  say(`One order's story:  curl -s -H 'Authorization: Bearer demo-token' ${address}/ops/orders/${first}`)
+  say(`The operators' page: ${shownAddress()}/console (token: ${operatorToken()})`)
+  say(`One order's story:  curl -s -H 'Authorization: Bearer ${operatorToken()}' ${shownAddress()}/ops/orders/${first}`)
   say('Ctrl-C ends everything.')
 }
 
-/** Paid there, and due soon: it comes right without a call. */
-async function registerPaid(demo: Service, gateway: Wechat, paymentId: bigint): Promise<void> {
-  const title = 'settled by itself'
-  const trade = { state: 'SUCCESS' }
-  await register({ title, channel: 'wechat_pay', trade, expected: ok('pay_success', true), note: '' }, paymentId)
-  gateway.putTrade(paymentId.toString(), { amount: 1000, ...trade })
-  const nextSyncAt = new Date(Date.now() + BY_ITSELF_AFTER_MS)
-  await demo.database.prisma.order.update({ where: { id: paymentId }, data: { nextSyncAt } })
-}
-
-async function register({ title, channel, order }: Situation, paymentId: bigint): Promise<void> {
-  const response = await fetch(`${address}/ops/orders`, {
-    method: 'POST',
-    headers: { authorization: 'Bearer demo-token', 'content-type': 'application/json' },
-    body: JSON.stringify({
-      paymentId: paymentId.toString(),
-      businessNo: `DEMO${paymentId}`,
-      title,
-      channel,
-      payWay: 'qr_code',
-      amount: 1000,
-      createTime: new Date(Date.now() - 10 * MINUTE_MS).toISOString(),
-      expiredTime: new Date(Date.now() + 60 * MINUTE_MS).toISOString(),
-      notifyUrl: `http://127.0.0.1:${MERCHANT_PORT}/notice`,
-      ...order,
-    }),
+/** The trade as the gateway knows it, the order as we do, and when the sweeper comes by. */
+async function arrange(situation: Situation, paymentId: bigint, nextSyncAt: Date | null): Promise<void> {
+  const { channel, trade, fault } = situation
+  const outTradeNo = paymentId.toString()
+  const gateway = new URL(channel === 'ali_pay' ? config.ALIPAY_GATEWAY_URL : (config.WECHAT_BASE_URLS[0] ?? '')).origin
+  if (trade !== null) await send('PUT', `${gateway}/_sandbox/trades/${outTradeNo}`, { amount: 1000, ...trade })
+  if (fault !== undefined)
+    await send('POST', `${gateway}/_sandbox/faults`, [{ on: 'query', fault, times: 1000, outTradeNo }])
+  await send('POST', `${address}/ops/orders`, {
+    paymentId: outTradeNo,
+    businessNo: `DEMO${paymentId}`,
+    title: situation.title,
+    channel,
+    payWay: 'qr_code',
+    amount: 1000,
+    createTime: new Date(Date.now() - 10 * MINUTE_MS).toISOString(),
+    expiredTime: new Date(Date.now() + 60 * MINUTE_MS).toISOString(),
+    notifyUrl: `http://${merchantHost}:${MERCHANT_PORT}/notice`,
+    ...situation.order,
   })
-  if (response.status !== 201)
-    throw new Error(`registering a demo order answered ${response.status}: ${await response.text()}`)
+  await database.prisma.order.update({ where: { id: paymentId }, data: { nextSyncAt } })
 }
 
-function arrange(
-  { channel, trade, fault }: Situation,
-  outTradeNo: string,
-  wechatGateway: Wechat,
-  alipayGateway: Alipay,
-): void {
-  const gateway = channel === 'wechat_pay' ? wechatGateway : alipayGateway
-  if (trade !== null) gateway.putTrade(outTradeNo, { amount: 1000, ...trade })
-  if (fault !== undefined) gateway.addFaults([{ on: 'query', fault: fault as 'html502', times: 1000, outTradeNo }])
+async function send(method: 'PUT' | 'POST', url: string, body: unknown): Promise<void> {
+  const response = await fetch(url, {
+    method,
+    headers: { authorization: `Bearer ${operatorToken()}`, 'content-type': 'application/json' },
+    body: JSON.stringify(body),
+  })
+  if (!response.ok) throw new Error(`${method} ${url} answered ${response.status}: ${await response.text()}`)
+}
+
+function operatorToken(): string {
+  return config.OPS_TOKENS[0]?.token ?? ''
+}
+
+/** As the one who reads the lines below reaches the service. */
+function shownAddress(): string {
+  return process.env['DEMO_SHOWN_URL'] ?? address
 }
 
 function curlLine(paymentId: bigint): string {
   const reqTime = Math.floor(Date.now() / 1000)
-  const sign = signatureOf(signText({ paymentId, reqTime }), SECRET, 'MD5')
+  const sign = signatureOf(signText({ paymentId, reqTime }), config.SIGN_SECRETS[0] ?? '', config.SIGN_TYPE)
   const body = `{"paymentId":${paymentId},"reqTime":${reqTime},"sign":"${sign}"}`
-  return `curl -s ${address}/unipay/syncPay -H 'Content-Type: application/json' -d '${body}'`
+  return `curl -s ${shownAddress()}/unipay/syncPay -H 'Content-Type: application/json' -d '${body}'`
 }
 
 async function end(): Promise<void> {
   process.once('SIGINT', () => process.exit(1))
-  await service.stop()
-  await Promise.all([wechat.close(), alipay.close(), merchant.close()])
+  for (const ending of endings) await ending()
   process.exit(0)
 }
 
