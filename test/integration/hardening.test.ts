@@ -81,6 +81,19 @@ describe('what is no proper request', () => {
   })
 })
 
+it('a failure here is told by its trace id alone', async () => {
+  await service.pool.query('ALTER TABLE orders RENAME TO orders_elsewhere')
+  try {
+    const traceId = expect.stringMatching(/^\w{12}$/) as string
+    expect((await call(service)).body).toEqual({ msg: '系统错误', code: 10001, data: null, traceId })
+    const problem = await service.ops('GET', '/ops/orders/1')
+    expect(problem.status).toBe(500)
+    expect(JSON.stringify(problem.body)).not.toMatch(/relation|orders_|\bat \/|node_modules/)
+  } finally {
+    await service.pool.query('ALTER TABLE orders_elsewhere RENAME TO orders')
+  }
+})
+
 describe('connections over the limit', () => {
   it('push out the quietest, and never one whose request is being worked on', async () => {
     let release: () => void = () => undefined
@@ -197,9 +210,13 @@ describe('a database that does not keep up', () => {
 
 describe('browsers', () => {
   it('are told not to guess, frame, store or load from elsewhere', async () => {
-    const page = await fetch(`${service.url}/console`)
-    expect(page.headers.get('content-security-policy')).toMatch(/default-src 'none'.*frame-ancestors 'none'/)
-    expect(page.headers.get('x-content-type-options')).toBe('nosniff')
+    for (const path of ['/console', '/console/sign-in', '/docs', '//docs']) {
+      const page = await fetch(`${service.url}${path}`)
+      expect(page.headers.get('content-security-policy')).toMatch(/default-src 'none'.*frame-ancestors 'none'/)
+      expect(page.headers.get('x-content-type-options')).toBe('nosniff')
+      expect(page.headers.get('x-frame-options')).toBe('DENY')
+      expect(page.headers.get('referrer-policy')).toMatch(/^(?:no-referrer|same-origin)$/)
+    }
     const api = await fetch(`${service.url}/healthz`)
     expect(api.headers.get('x-content-type-options')).toBe('nosniff')
     expect(api.headers.get('content-security-policy')).toBeNull()

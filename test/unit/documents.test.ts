@@ -3,6 +3,8 @@ import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import { describe, expect, it } from 'vitest'
 
 import { loadConfig, SETTING_NAMES, settingsTable } from '../../src/config.js'
+import { RESULT_CODES } from '../../src/domain/result-code.js'
+import { signatureOf, signText } from '../../src/domain/sign.js'
 
 const ROOT = new URL('../../', import.meta.url)
 const read = (path: string) => readFileSync(new URL(path, ROOT), 'utf8')
@@ -31,6 +33,39 @@ describe('the two READMEs', () => {
     const chinese = rowsOf(read('README.zh-CN.md')).filter(([name = '']) => (SETTING_NAMES as string[]).includes(name))
     const english = rowsOf(settingsTable()).slice(2)
     expect(chinese.map((cells) => cells.slice(0, 2))).toEqual(english.map((cells) => cells.slice(0, 2)))
+  })
+})
+
+describe('the README', () => {
+  const text = read('README.md')
+
+  it('names only scripts that there are', () => {
+    const { scripts } = JSON.parse(read('package.json')) as { scripts: Record<string, string> }
+    const named = [...text.matchAll(/npm (?:run ([a-z:]+)|(test|start))/g)].map(([, run, short]) => run ?? short ?? '')
+    expect(named.filter((name) => scripts[name] === undefined)).toEqual([])
+    expect(named).toEqual(
+      expect.arrayContaining(['demo', 'test', 'start', 'sandbox', 'cli', 'check', 'test:long', 'bench']),
+    )
+  })
+
+  it('signs its example as the code does', () => {
+    const [, signed = '', secret = '', signature] = /^`(.+)&key=(.+)` gives `([0-9a-f]{32})`/m.exec(text) ?? []
+    const fields = Object.fromEntries(new URLSearchParams(signed))
+    expect(signatureOf(signText(fields), secret, 'MD5')).toBe(signature)
+  })
+
+  it('has every code of the wire, and no other', () => {
+    const listed = [...text.matchAll(/^\| (\d+) \| /gm)].map(([, code]) => Number(code))
+    const known = new Set<number>(Object.values(RESULT_CODES).map(({ code }) => code))
+    expect(listed).toEqual([...known].sort((a, b) => a - b))
+  })
+
+  it('names only routes that are served', () => {
+    const { paths } = JSON.parse(read('docs/openapi.json')) as { paths: Record<string, unknown> }
+    const own = ['/docs', '/console', '/openapi.json', '/unipay', '/ops']
+    const named = [...text.matchAll(/`(?:(?:GET|POST) )?(\/[a-zA-Z/{}.]+)`/g)].map(([, path = '']) => path)
+    expect(named.filter((path) => paths[path] === undefined && !own.includes(path))).toEqual([])
+    expect(named).toContain('/unipay/syncPay')
   })
 })
 
@@ -76,13 +111,14 @@ describe('compose.yaml', () => {
 
   it('sets only settings that there are', () => {
     const names = [...text.matchAll(/^ {6}([A-Z][A-Z_]+):/gm)].map(([, name = '']) => name)
-    const own = names.filter((name) => !name.startsWith('POSTGRES_'))
+    const own = names.filter((name) => !/^(?:POSTGRES|DEMO)_/.test(name))
     expect(own).toEqual(own.filter((name) => (SETTING_NAMES as string[]).includes(name)))
     expect(own).not.toEqual([])
   })
 
   it('keeps the sandbox out of a start without its profile', () => {
-    expect(text).toMatch(/^ {2}sandbox:\n {4}profiles: \[sandbox\]$/m)
+    for (const name of ['sandbox', 'demo'])
+      expect(text).toMatch(new RegExp(`^ {2}${name}:\\n {4}profiles: \\[sandbox\\]$`, 'm'))
     expect(text).toMatch(/driver_opts: \{ type: tmpfs/)
   })
 })
