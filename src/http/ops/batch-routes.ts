@@ -157,7 +157,7 @@ export function registerBatchRoutes(scope: FastifyInstance, deps: BatchRouteDeps
         operationId: 'batch',
         summary: 'Progress, and counts and money by result',
         params: idParams,
-        response: { 200: batchSchema, ...problems(404) },
+        response: { 200: batchSchema, ...problems(404, 414) },
       },
     },
     async (request, reply) => {
@@ -174,7 +174,7 @@ export function registerBatchRoutes(scope: FastifyInstance, deps: BatchRouteDeps
         operationId: 'cancelBatch',
         summary: 'Start nothing more; what is under way ends and counts',
         params: idParams,
-        response: { 200: batchSchema, ...problems(404, 409) },
+        response: { 200: batchSchema, ...problems(404, 409, 413, 414, 415) },
       },
     },
     async (request, reply) => {
@@ -198,7 +198,7 @@ export function registerBatchRoutes(scope: FastifyInstance, deps: BatchRouteDeps
         operationId: 'resumeBatch',
         summary: 'Run a paused or cancelled batch on; ask a finished one’s unknown orders again',
         params: idParams,
-        response: { 200: batchSchema, ...problems(404) },
+        response: { 200: batchSchema, ...problems(404, 413, 414, 415) },
       },
     },
     async (request, reply) => {

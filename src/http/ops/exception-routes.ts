@@ -61,7 +61,7 @@ export function registerExceptionRoutes(scope: FastifyInstance, deps: ExceptionR
               .refine((text) => !text.includes('\0') && text.isWellFormed(), 'must not contain NUL or broken UTF-16'),
           })
           .meta({ examples: [{ note: 'The merchant confirmed the amount; refunded by hand.' }] }),
-        response: { 200: exceptionSchema, ...problems(404, 409, 413, 415) },
+        response: { 200: exceptionSchema, ...problems(404, 409, 413, 414, 415) },
       },
     },
     async (request, reply) => {

@@ -56,7 +56,7 @@ export function registerImportRoutes(scope: FastifyInstance, deps: ImportRouteDe
           tags: ['orders'],
           summary: 'Register many orders, as NDJSON or CSV; bad lines are listed and stop nothing',
           consumes: ['application/x-ndjson', 'text/csv'],
-          response: { 200: importedSchema, ...problems(415) },
+          response: { 200: importedSchema, ...problems(413, 415) },
         },
         config: { documentation: { body: BODY_DOCUMENT } },
       },

@@ -42,7 +42,7 @@ export function registerNoticeRoutes(scope: FastifyInstance, deps: NoticeRouteDe
         operationId: 'redeliverNotice',
         summary: 'Send a notice again, now; its schedule starts anew',
         params: idParams,
-        response: { 200: noticeSchema, ...problems(404) },
+        response: { 200: noticeSchema, ...problems(404, 413, 414, 415) },
       },
     },
     async (request, reply) => {

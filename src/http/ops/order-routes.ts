@@ -55,7 +55,7 @@ export function registerOrderRoutes(scope: FastifyInstance, deps: OrderRouteDeps
         operationId: 'order',
         summary: 'The order and its whole story, newest first',
         params,
-        response: { 200: historySchema, ...problems(404) },
+        response: { 200: historySchema, ...problems(404, 414) },
       },
     },
     async (request, reply) => {
@@ -92,7 +92,7 @@ export function registerOrderRoutes(scope: FastifyInstance, deps: OrderRouteDeps
         summary: 'Ask the gateway about one order and repair it; with dryRun=true, only say what would be done and why',
         params,
         querystring: z.object({ dryRun: z.enum(['true', 'false']).default('false') }),
-        response: { 200: syncedSchema, ...problems(404, 409, 422, 502) },
+        response: { 200: syncedSchema, ...problems(404, 409, 413, 414, 415, 422, 502) },
       },
     },
     async (request, reply) => {

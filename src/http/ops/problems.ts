@@ -17,6 +17,7 @@ const PROBLEM = {
   404: 'There is no such thing.',
   409: 'It is not in a state for this.',
   413: 'The body is larger than 1 MiB.',
+  414: 'The id is too long.',
   415: 'The body is of a type that is not read here.',
   422: 'It cannot be done for this order.',
   429: 'Too many wrong tokens from this address; Retry-After says when to come back.',
