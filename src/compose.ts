@@ -51,6 +51,9 @@ const ERROR_PAUSE_MS = 1_000
 export type DrainTimes = Readonly<{ listenMs: number; quietMs: number }>
 const AT_ONCE: DrainTimes = { listenMs: 0, quietMs: 0 }
 
+/** A request that has not arrived in full this long after its beginning is dropped while a server leaves. Milliseconds. */
+const LAST_REQUEST_MS_MAX = 3_000
+
 /** A batch's own look at things is short enough; nothing ends its pauses early. */
 const NEVER = (): Promise<never> => new Promise(() => undefined)
 
@@ -165,7 +168,8 @@ export async function compose(config: Config, overrides: Readonly<{ log?: Log; n
           },
   })
 
-  server.addHook('onRequest', (_request, reply, done) => {
+  // Decided when the answer is sent: a call that began before may end on a connection that is dropped once it is idle.
+  server.addHook('onSend', (_request, reply, _payload, done) => {
     if (!isListening) void reply.header('connection', 'close')
     done()
   })
@@ -198,6 +202,9 @@ export async function compose(config: Config, overrides: Readonly<{ log?: Log; n
   async function drainServer({ listenMs, quietMs }: DrainTimes): Promise<void> {
     if (listenMs > 0) await pause(listenMs)
     isListening = false
+    // Nor is anybody waited for who sends his request drop by drop; Node reads these at its next look, a second later.
+    server.server.headersTimeout = LAST_REQUEST_MS_MAX
+    server.server.requestTimeout = LAST_REQUEST_MS_MAX
     await drainConnections(server.server, quietMs)
     await server.close()
   }
