@@ -48,12 +48,12 @@ const COMPARED = [
 /** When an order is first asked about; null: never by itself. */
 export type FirstSyncAt = (order: NewOrder, createdAt: Date, expiresAt: Date, now: Date) => Date | null
 
-/** The order with the times that were left to us. */
-export function registeredRow(order: NewOrder, firstSyncAt: FirstSyncAt, now: Date) {
+/** The times of an order that are ours to say, or were left to us. */
+export function registeredTimes(order: NewOrder, firstSyncAt: FirstSyncAt, now: Date) {
   const createdAt = order.createdAt ?? now
   const expiresAt = order.expiresAt ?? new Date(createdAt.getTime() + EXPIRES_AFTER_MS)
   const closeTime = order.status === 'close' ? now : null
-  return { ...order, createdAt, expiresAt, closeTime, nextSyncAt: firstSyncAt(order, createdAt, expiresAt, now) }
+  return { createdAt, expiresAt, closeTime, nextSyncAt: firstSyncAt(order, createdAt, expiresAt, now) }
 }
 
 /**
@@ -64,7 +64,7 @@ export function createRegistration(pool: Pool, prisma: PrismaClient, options: Re
   return async function register(order: NewOrder): Promise<Registration> {
     const now = await databaseTime(pool)
     const inserted = await prisma.order.createManyAndReturn({
-      data: [registeredRow(order, options.firstSyncAt, now)],
+      data: [{ ...order, ...registeredTimes(order, options.firstSyncAt, now) }],
       skipDuplicates: true,
     })
     if (inserted[0] !== undefined) return { kind: 'created', row: inserted[0] }
