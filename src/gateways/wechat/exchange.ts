@@ -38,8 +38,8 @@ export type V3Request = Readonly<{ method: 'GET' | 'POST'; pathAndQuery: string;
 
 /** One signed APIv3 request to one host. */
 export function createSignedExchange({ http, hosts, merchantKey, now }: SignedExchangeDeps) {
-  return async ({ serial, ...signed }: V3Request, tryNo: number, signal: AbortSignal): Promise<HttpOutcome> => {
-    const { method, pathAndQuery, body } = signed
+  return async (signed: V3Request, tryNo: number, signal: AbortSignal): Promise<HttpOutcome> => {
+    const { method, pathAndQuery, body, serial } = signed
     const baseUrl = hosts.pick(tryNo)
     const headers = {
       accept: 'application/json',
