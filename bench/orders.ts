@@ -14,6 +14,8 @@ export type Block = Readonly<{ kind: Kind; channel: Channel; firstId: bigint; co
 
 /** Above 2^53, as the merchants' ids are. */
 const FIRST_ID = 1_700_000_000_000_000_000n
+/** Those of the tables whose size is compared: databases of their own. */
+export const SCALE_FIRST_ID = FIRST_ID
 const BLOCK_SIZE = 1_000_000_000n
 let blocks = 0n
 

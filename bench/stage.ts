@@ -45,7 +45,7 @@ export async function openStage() {
   const keys = createKeys()
   const gateway = await startGateway(keys.gateway)
 
-  async function start(name: TargetName): Promise<Target> {
+  async function start(name: TargetName, databaseUrl = postgres.url): Promise<Target> {
     const port = await freePort()
     const log = openSync(path.join(folder, `${name}.log`), 'a')
     const startedMs = performance.now()
@@ -60,7 +60,7 @@ export async function openStage() {
         HOST: '127.0.0.1',
         PORT: String(port),
         ROLES: 'api',
-        DATABASE_URL: postgres.url,
+        DATABASE_URL: databaseUrl,
         DATABASE_POOL_MAX: String(POOL_MAX),
         SIGN_SECRETS: SECRET,
         GATEWAY_RATE_PER_S: '10000',
@@ -74,6 +74,16 @@ export async function openStage() {
     const target = { name, pid: pidOf(child), port, readyMs, stop: async () => await end(child) }
     targets.push(target)
     return target
+  }
+
+  /** A database of its own on the same server, migrated and empty; its URL. */
+  async function newDatabase(name: string): Promise<string> {
+    await control.query(`CREATE DATABASE ${name}`)
+    const url = new URL(postgres.url)
+    url.pathname = `/${name}`
+    const outcome = await migrate({ connectionString: url.href })
+    if (outcome.kind === 'refused') throw new Error(outcome.message)
+    return url.href
   }
 
   /** Signs a block's answers in advance, so that the run does not pay for it. */
@@ -110,7 +120,17 @@ export async function openStage() {
       .join('\n')
   }
 
-  return { pool, complaints, postgresPid: await postmasterPid(pool), gateway, start, warm, takeStatementCalls, close }
+  return {
+    pool,
+    complaints,
+    postgresPid: await postmasterPid(pool),
+    gateway,
+    start,
+    newDatabase,
+    warm,
+    takeStatementCalls,
+    close,
+  }
 }
 
 /** With pg_stat_statements, which has to be loaded at the start: hence started twice. */
