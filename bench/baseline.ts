@@ -65,13 +65,14 @@ WITH guard AS (
     next_sync_at = clock_timestamp() + $9::float8 * interval '1 second', sync_failures = $10,
     lease_token = NULL, lease_expires_at = NULL
   WHERE id = $1 AND lease_token = $2 AND version = $3
-  RETURNING id, amount_fen
+  RETURNING id, amount_fen, channel
 ), numbered AS MATERIALIZED (
-  SELECT id, amount_fen, CASE WHEN $8::text IS NOT NULL THEN next_repair_no() END AS repair_no FROM guard
+  SELECT id, amount_fen, channel, CASE WHEN $8::text IS NOT NULL THEN next_repair_no() END AS repair_no FROM guard
 ), sync AS (
   INSERT INTO sync_records (order_id, trace_id, source, actor, client_ip, outcome, gateway_status, trade_state, decision,
-    repair_no, error_code, error_msg, exchanges, duration_ms)
-  SELECT id, $11::text, $12, $13::text, $14, $15, $16::text, $17, $18, repair_no, $19, $20, $21::jsonb, $22 FROM numbered
+    repair_no, error_code, error_msg, exchanges, duration_ms, channel, gateway_ms)
+  SELECT id, $11::text, $12, $13::text, $14, $15, $16::text, $17, $18, repair_no, $19, $20, $21::jsonb, $22, channel, $32
+  FROM numbered
   RETURNING id, order_id, repair_no
 ), repair AS (
   INSERT INTO repair_records (repair_no, order_id, sync_id, way, gateway_status, status_before, status_after, amount_fen, actor)
@@ -252,6 +253,7 @@ function commitValues(order: OrderRow, token: string, trade: Trade, result: Resu
     null,
     null,
     isNoticed && order.notify_url !== null ? new URL(order.notify_url).host : null,
+    result.exchanges.reduce((sum, { durationMs }) => sum + durationMs, 0),
   ]
 }
 

@@ -159,6 +159,7 @@ async function leaseAndCommit(orders: Orders, id: bigint): Promise<void> {
       errorMsg: null,
       exchanges: [],
       durationMs: 1,
+      gatewayMs: 1,
     },
     repair: null,
     notice: null,
