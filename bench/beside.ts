@@ -31,7 +31,7 @@ export async function compareBeside(
     const beside: number[] = []
     for (let round = 0; round < rounds; round++) {
       alone.push(await load(others))
-      const [p99Ms = Number.NaN] = await Promise.all([load(others), load(storm)])
+      const [p99Ms] = await Promise.all([load(others), load(storm)])
       beside.push(p99Ms)
     }
     const ratio = spreadOf(beside.map((ms, round) => ms / (alone[round] ?? Number.NaN)))
