@@ -116,6 +116,15 @@ describe('compose.yaml', () => {
     expect(own).not.toEqual([])
   })
 
+  it('starts only what is built, with options that the image’s Node has', () => {
+    const started = [...`${text}${read('Dockerfile')}`.matchAll(/dist\/([\w/-]+)\.js/g)].map(([, name = '']) => name)
+    expect([...new Set(started)].sort()).toEqual(['cli', 'demo', 'main', 'sandbox/main'])
+    for (const name of started) expect(existsSync(new URL(`src/${name}.ts`, ROOT))).toBe(true)
+    // --env-file-if-exists came with Node 22.9.
+    const majors = [...read('Dockerfile').matchAll(/^FROM node:(\d+)-/gm)].map(([, major]) => Number(major))
+    expect(majors).toEqual([24, 24, 24])
+  })
+
   it('keeps the sandbox out of a start without its profile', () => {
     for (const name of ['sandbox', 'demo'])
       expect(text).toMatch(new RegExp(`^ {2}${name}:\\n {4}profiles: \\[sandbox\\]$`, 'm'))
