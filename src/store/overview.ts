@@ -52,7 +52,7 @@ export type FoundOrder = Readonly<{
 }>
 
 /** Orders that one search shows. Only a trace of a batch or a shared gateway number has more than one. */
-const FOUND_MAX = 50
+export const FOUND_MAX = 50
 
 const UNSETTLED = `
 SELECT channel, CASE WHEN created_at > now() - interval '15 minutes' THEN '15m'

@@ -190,7 +190,7 @@ describe.skipIf(noBrowser !== null)('the operators’ page in a browser', { time
     await page.goto('/console/batches')
     await page.fill('#createdFrom', '2026-01-02T11:04')
     await page.fill('#createdTo', '2026-01-02T11:05')
-    await page.fill('#ratePerS', '100')
+    await page.fill('#ratePerS', '200')
     await page.uncheck('#dryRun')
     await page.getByRole('button', { name: 'Next' }).click()
     await page.waitForURL('**/batches/new?*')

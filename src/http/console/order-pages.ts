@@ -2,7 +2,7 @@ import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 
 import { type Decision, REPAIR_OF_ACTION } from '../../domain/decide.js'
 import { orderIdFrom } from '../../domain/order.js'
-import type { Overview } from '../../store/overview.js'
+import { FOUND_MAX, type Overview } from '../../store/overview.js'
 import type { OrderHistory, Records } from '../../store/records.js'
 import type { SyncOrder, SyncOutcome } from '../../sync/sync-order.js'
 import { traceparentOf } from '../traceparent.js'
@@ -24,7 +24,7 @@ export function registerOrderPages(scope: FastifyInstance, render: Render, deps:
     const orders = q === '' ? null : await find(q)
     const [only] = orders ?? []
     if (only !== undefined && orders?.length === 1) return await reply.redirect(`/console/orders/${only.id}`, 303)
-    return await render.page(request, reply, 'find', { q, orders })
+    return await render.page(request, reply, 'find', { q, orders, isCut: orders?.length === FOUND_MAX })
   })
 
   /** As it was typed; else without what cannot be seen, since numbers are pasted out of chats and tables. */

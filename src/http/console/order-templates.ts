@@ -8,10 +8,11 @@ const FIND = `<% layout('@layout', { heading: it.t.find }) %>
 <% if (it.orders !== null && it.orders.length === 0) { %><p class="card" role="status"><%= it.t.notFound %></p><% } %>
 <% if (it.orders !== null && it.orders.length > 0) { %>
 <section class="card scroll" tabindex="0" aria-label="<%= it.t.orders %>"><table>
-<thead><tr><th scope="col"><%= it.t.order %></th><th scope="col"><%= it.t.titleOf %></th><th scope="col"><%= it.t.channel %></th><th scope="col"><%= it.t.status %></th><th scope="col" class="number"><%= it.t.amount %></th><th scope="col"><%= it.t.created %></th></tr></thead>
+<thead><tr><th scope="col"><%= it.t.order %></th><th scope="col"><%= it.t.status %></th><th scope="col" class="number"><%= it.t.amount %></th><th scope="col"><%= it.t.channel %></th><th scope="col"><%= it.t.titleOf %></th><th scope="col"><%= it.t.created %></th></tr></thead>
 <tbody><% for (const order of it.orders) { %>
-<tr><td><a href="/console/orders/<%= order.id %>"><%= order.id %></a><br><small class="muted"><bdi><%= order.businessNo %></bdi></small></td><td class="long"><bdi><%= order.title ?? '–' %></bdi></td><td><%= it.word(order.channel ?? 'no_channel') %></td><td><%~ include('@code', { ...it, code: order.status }) %></td><td class="number"><%~ include('@money', { ...it, amount: order.amountFen, currency: order.currency }) %></td><td><%= it.time(order.createdAt) %></td></tr>
+<tr><td><a href="/console/orders/<%= order.id %>"><%= order.id %></a><br><small class="muted"><bdi><%= order.businessNo %></bdi></small></td><td><%~ include('@code', { ...it, code: order.status }) %></td><td class="number"><%~ include('@money', { ...it, amount: order.amountFen, currency: order.currency }) %></td><td class="whole"><%= it.word(order.channel ?? 'no_channel') %></td><td class="long"><bdi><%= order.title ?? '–' %></bdi></td><td class="whole"><%= it.time(order.createdAt) %></td></tr>
 <% } %></tbody></table></section>
+<% if (it.isCut) { %><p class="muted"><%= it.t.cut %></p><% } %>
 <% } %>`
 
 const STORY = `<ol class="story" id="story" hx-get="/console/orders/<%= it.orderId %>/story" hx-trigger="every 3s" hx-swap="outerMorph">
@@ -21,7 +22,7 @@ const STORY = `<ol class="story" id="story" hx-get="/console/orders/<%= it.order
 <% for (const code of event.codes) { %><%~ include('@code', { ...it, code }) %> <% } %></p>
 <% if (event.lines.length > 0) { %><p><% for (const [index, line] of event.lines.entries()) { %><%= index === 0 ? '' : ' · ' %><bdi><%= line %></bdi><% } %></p><% } %>
 <% for (const proof of event.evidence) { %>
-<details id="<%= proof.id %>"><summary><%= it.t.evidence %>: <bdi><%= proof.summary %></bdi></summary><pre tabindex="0" dir="ltr"><%= proof.text %></pre></details>
+<details id="<%= proof.id %>"><summary><%= it.t.evidence %><% if (proof.summary !== null) { %>: <bdi><%= proof.summary %></bdi><% } %></summary><pre tabindex="0" dir="ltr"><%= proof.text %></pre></details>
 <% } %>
 <% if (event.action !== null) { %><p><a href="<%= event.action.href %>"><%= it.t[event.action.word] %></a></p><% } %>
 </li>

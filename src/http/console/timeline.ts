@@ -8,7 +8,7 @@ export type StoryEvent = Readonly<{
   at: Date
   codes: readonly string[]
   lines: readonly string[]
-  evidence: readonly Readonly<{ id: string; summary: string; text: string }>[]
+  evidence: readonly Readonly<{ id: string; summary: string | null; text: string }>[]
   /** What an operator may do about it. */
   action: Readonly<{ word: keyof Words; href: string }> | null
 }>
@@ -90,7 +90,7 @@ function exceptionEvents(exception: OrderHistory['exceptions'][number], language
     at: exception.openedAt,
     codes: [exception.kind, ...(exception.state === 'open' ? ['open'] : [])],
     lines: [moneyFor(language, exception.atRiskFen)],
-    evidence: [{ id: `exception-${exception.id}`, summary: exception.kind, text: jsonText(exception.evidence) }],
+    evidence: [{ id: `exception-${exception.id}`, summary: null, text: jsonText(exception.evidence) }],
     action:
       exception.state === 'open' ? { word: 'resolve', href: `/console/exceptions/${exception.id}/resolve` } : null,
   }
