@@ -19,8 +19,10 @@ export async function startTcpProxy(upstream: NetConnectOpts) {
   let mode: NetworkMode = 'open'
   let delayMs = 0
   let traps: Trap[] = []
+  let attempts = 0
 
   const listener = createServer((client) => {
+    attempts += 1
     if (mode === 'closed') {
       client.resetAndDestroy()
       return
@@ -103,6 +105,8 @@ export async function startTcpProxy(upstream: NetConnectOpts) {
       await new Promise<void>((spring) => traps.push({ text, moment, spring }))
     },
     connections: () => pairs.size,
+    /** Connections that were asked for so far, refused ones included. */
+    attempts: () => attempts,
     async close(): Promise<void> {
       cutAll()
       listener.close()
@@ -123,4 +127,12 @@ export async function proxyDatabase(url: string): Promise<{ proxy: TcpProxy; url
       : { path: `${directory}/.s.PGSQL.${address.port === '' ? '5432' : address.port}` },
   )
   return { proxy, url: `postgresql://${address.username}@127.0.0.1:${proxy.port}${address.pathname}` }
+}
+
+/** A proxy before an HTTP server, and the server's URL through it. */
+export async function proxyHttp(url: string): Promise<{ proxy: TcpProxy; url: string }> {
+  const address = new URL(url)
+  const proxy = await startTcpProxy({ host: address.hostname, port: Number(address.port) })
+  address.port = String(proxy.port)
+  return { proxy, url: address.href }
 }
