@@ -25,5 +25,8 @@ export type Trade = Readonly<{
   paidAt: Date | null
 }>
 
+/** A gateway's transaction number as an order can keep it; theirs have 28 and 32 characters. */
+export const GATEWAY_ORDER_NO_FORM = /^[!-~]{1,64}$/
+
 /** Whom our credentials speak for. Null where the channel's answers do not name it (Alipay names no merchant). */
 export type GatewayAccount = Readonly<{ merchantId: string | null; appId: string | null }>

@@ -326,6 +326,13 @@ describe('texts', () => {
     expect(outcome.exchanges[0]?.body.length).toBeLessThanOrEqual(4096)
   })
 
+  it.each(['x'.repeat(65), '4200\u0000', '4200 1', '订单'])(
+    'that no row can keep are no transaction number: %j',
+    async (transaction_id) => {
+      expect(await query(raw(whole(paidTrade({ transaction_id }))))).toMatchObject({ reason: 'unknown_state' })
+    },
+  )
+
   it.each(['"', '\\"', '订单"\\/', '\u2028', '<script>'])(
     'in a subject like %j are text, not markup',
     async (attach) => {

@@ -49,7 +49,7 @@ function whyUntrusted({ reason, certSn }: Untrusted, result: Result, keys: Answe
   const ours = keys.map((known) => known.certSn).join(', ')
   const message =
     reason === 'rotated_certificate'
-      ? `支付宝公钥证书已更换: 应答的证书序列号${certSn ?? ''}, 配置的是${ours}, 请更新ALIPAY_CERT`
+      ? `支付宝公钥证书已更换: 应答的证书序列号${certSn}, 配置的是${ours}, 请更新ALIPAY_CERT`
       : UNTRUSTED_MESSAGE
   return { duty: 'untrusted', reason, message: message.slice(0, MESSAGE_LENGTH_MAX), again: false, isFault: true }
 }
@@ -81,7 +81,7 @@ export function notAnswered(
     message: isNotSent ? '支付网关无法连接' : '支付网关没有给出可用的应答',
     again: isNotSent || isRepeatable,
     // A fresh connection in place of one that had gone idle.
-    atOnce: outcome.reason === 'idle_connection_lost' && isRepeatable,
+    atOnce: outcome.reason === 'idle_connection_lost',
     isFault: true,
   })
 }

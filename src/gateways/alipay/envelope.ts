@@ -43,6 +43,8 @@ const OBJECT_END = 0x7d
 const LIST = 0x5b
 const LIST_END = 0x5d
 const SPACE = new Set([0x20, 0x09, 0x0a, 0x0d])
+/** What comes after a value that is neither quoted nor bracketed; undefined: the body's end. */
+const ENDS_BARE = new Set<number | undefined>([COMMA, OBJECT_END, ...SPACE, undefined])
 /** A number, true, false or null. */
 const BARE = /^(?:-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][+-]?\d+)?|true|false|null)$/
 
@@ -112,7 +114,7 @@ function bracketsEnd(body: Buffer, start: number): number | undefined {
 
 function bareEnd(body: Buffer, start: number): number | undefined {
   let at = start
-  while (at < body.length && body[at] !== COMMA && body[at] !== OBJECT_END && !SPACE.has(body[at] ?? QUOTE)) at += 1
+  while (!ENDS_BARE.has(body[at])) at += 1
   return BARE.test(body.toString('latin1', start, at)) ? at : undefined
 }
 

@@ -1,7 +1,7 @@
 import { z } from 'zod'
 
 import { fenFromYuan } from '../../domain/money.js'
-import type { Trade, TradeState } from '../../domain/trade.js'
+import { GATEWAY_ORDER_NO_FORM, type Trade, type TradeState } from '../../domain/trade.js'
 import type { UnknownDuty, UnknownReason } from '../gateway.js'
 
 /** Alipay, alipay.trade.query: trade_status. Whatever is not in here is unknown. TRADE_CLOSED is split by `stateOf`. */
@@ -109,7 +109,7 @@ const currency = z.string().nullish()
 const tradeSchema = z.object({
   trade_status: named,
   out_trade_no: named,
-  trade_no: named,
+  trade_no: z.string().regex(GATEWAY_ORDER_NO_FORM),
   total_amount: named,
   trans_currency: currency,
   settle_currency: currency,

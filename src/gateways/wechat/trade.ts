@@ -1,7 +1,7 @@
 import { z } from 'zod'
 
 import { fenFrom } from '../../domain/money.js'
-import type { Trade, TradeState } from '../../domain/trade.js'
+import { GATEWAY_ORDER_NO_FORM, type Trade, type TradeState } from '../../domain/trade.js'
 import type { UnknownDuty, UnknownReason } from '../gateway.js'
 import type { V2Fields } from './v2-codec.js'
 
@@ -164,6 +164,7 @@ function tradeFrom(isReversed: boolean, { total, ...told }: Told): Trade | undef
   if (told.outTradeNo === null || told.merchantId === null || told.appId === null) return undefined
   const amountFen = total === null ? null : fenFrom(total)
   if (amountFen === undefined || (state === 'paid' && amountFen === null)) return undefined
+  if (told.gatewayOrderNo !== null && !GATEWAY_ORDER_NO_FORM.test(told.gatewayOrderNo)) return undefined
   // An amount without a currency is one of yuan, by the gateway's definition; an unpaid trade may just not tell it.
   const currency = told.currency ?? (state === 'paid' ? 'CNY' : null)
   return { ...told, currency, state, amountFen }
