@@ -186,13 +186,14 @@ export function scaleText(results: readonly SizeResult[]): string {
       ...names.map((name) => number(statements[name]?.ms.median ?? Number.NaN)),
     ])
   const plans = names.map((name) => {
-    const told = new Map<string, string>()
+    const told = new Map<string, { sizes: string[]; plan: string }>()
     for (const { orders, statements } of results) {
       const { shape, plan } = statements[name] ?? { shape: '', plan: '' }
-      told.set(shape, `${told.has(shape) ? 'and ' : ''}${orders.toLocaleString('en')} orders:\n${plan}`)
+      const sizes = told.get(shape)?.sizes ?? []
+      told.set(shape, { sizes: [...sizes, orders.toLocaleString('en')], plan })
     }
     const title = `${name}: ${told.size === 1 ? 'the same plan at every size' : 'DIFFERENT PLANS'}`
-    return [title, ...told.values()].join('\n')
+    return [title, ...[...told.values()].map(({ sizes, plan }) => `${sizes.join(' and ')} orders:\n${plan}`)].join('\n')
   })
   return [table.toString(), ...plans].join('\n\n')
 }
