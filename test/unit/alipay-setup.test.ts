@@ -63,7 +63,10 @@ const certificateMode = () => ({
 function start(settings: Readonly<Record<string, string | undefined>>): string | string[] {
   const warnings: string[] = []
   const log = createLog('warn', {
-    write: (line) => void warnings.push((JSON.parse(line) as { setting: string }).setting),
+    write(line) {
+      const { setting, daysLeft } = JSON.parse(line) as { setting: string; daysLeft: number }
+      warnings.push(`${setting}: ${daysLeft}`)
+    },
   })
   const observer = {
     call: () => undefined,
@@ -104,9 +107,9 @@ describe('settings that Alipay can be asked with', () => {
     expect(start({ ...certificateMode(), ALIPAY_CERT: `${pem('expired')}${pem('alipay')}` })).toEqual([])
   })
 
-  it('a certificate that ends within a month is warned of', () => {
-    expect(start({ ...certificateMode(), ALIPAY_APP_CERT: pem('ending') })).toEqual(['ALIPAY_APP_CERT'])
-    expect(start({ ...certificateMode(), ALIPAY_CERT: `${pem('alipay')}${pem('ending')}` })).toEqual(['ALIPAY_CERT'])
+  it('a certificate that ends within a month is warned of, with the whole days it has left', () => {
+    expect(start({ ...certificateMode(), ALIPAY_APP_CERT: pem('ending') })).toEqual(['ALIPAY_APP_CERT: 9'])
+    expect(start({ ...certificateMode(), ALIPAY_CERT: `${pem('alipay')}${pem('ending')}` })).toEqual(['ALIPAY_CERT: 9'])
   })
 })
 
