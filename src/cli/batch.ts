@@ -55,7 +55,11 @@ export async function batch(options: BatchOptions): Promise<void> {
     const id =
       asked === null
         ? (known ?? 0n)
-        : (await batches.create(newBatchOf(asked, { actor, traceId: newTraceId() }, batchRatePerSMax))).id
+        : (
+            await batches.create(
+              newBatchOf(asked, { actor, traceId: newTraceId(), traceparent: null }, batchRatePerSMax),
+            )
+          ).id
     const isWorkedOn = options.cancel === undefined && options.show === undefined
     if (isWorkedOn) await work(service, id, options)
     const progress = await batches.find(id)

@@ -34,6 +34,8 @@ export type NewBatch = Readonly<{
   ratePerS: number
   actor: string
   traceId: string
+  /** Of the request that asked for it; goes on to the notices. */
+  traceparent: string | null
 }>
 
 export const BATCH_STATES = ['running', 'paused', 'cancelled', 'done'] as const
@@ -44,6 +46,7 @@ export type Batch = Readonly<{
   state: BatchState
   actor: string
   traceId: string
+  traceparent: string | null
   filter: BatchFilter
   dryRun: boolean
   ratePerS: number
@@ -70,11 +73,11 @@ export type FinishedItem = Readonly<{ orderId: OrderId; result: BatchResult }>
 /** A runner renews its claim about every second; past this it is taken to be dead. Seconds. */
 const CLAIM_S = 15
 
-const BATCH_COLUMNS = `id, state, actor, trace_id, filter, dry_run, rate_per_s, total, created_at, finished_at, cancelled_by`
+const BATCH_COLUMNS = `id, state, actor, trace_id, traceparent, filter, dry_run, rate_per_s, total, created_at, finished_at, cancelled_by`
 
 const CREATE = `
 WITH made AS (
-  INSERT INTO batches (actor, trace_id, filter, dry_run, rate_per_s) VALUES ($1, $2, $3, $4, $5)
+  INSERT INTO batches (actor, trace_id, filter, dry_run, rate_per_s, traceparent) VALUES ($1, $2, $3, $4, $5, $12)
   ON CONFLICT (trace_id) DO NOTHING RETURNING id
 ), chosen AS (
   SELECT id, channel, amount_fen FROM orders
@@ -136,6 +139,7 @@ type BatchRow = {
   state: BatchState
   actor: string
   trace_id: string
+  traceparent: string | null
   filter: BatchFilter
   dry_run: boolean
   rate_per_s: number
@@ -162,6 +166,7 @@ export function createBatches(pool: pg.Pool, options: Readonly<{ channels: reado
       filter.createdFrom,
       filter.createdTo,
       filter.limit,
+      batch.traceparent,
     ])
     const id = rows[0]?.id
     if (id === undefined) {
@@ -333,6 +338,7 @@ function batchOf(row: BatchRow): Batch {
     state: row.state,
     actor: row.actor,
     traceId: row.trace_id,
+    traceparent: row.traceparent,
     filter: row.filter,
     dryRun: row.dry_run,
     ratePerS: row.rate_per_s,

@@ -148,7 +148,7 @@ export function createBatchRunner(deps: BatchRunnerDeps) {
       const outcome = await deps.syncOrder({
         key: { id: item.orderId },
         traceId: item.traceId,
-        traceparent: null,
+        traceparent: batch.traceparent,
         source: 'batch',
         actor: batch.actor,
         clientIp: null,

@@ -174,6 +174,24 @@ describe('a trace leads from the caller to the notice', () => {
     })
   })
 
+  it('from the request for a batch', async () => {
+    await traced(async (service, id) => {
+      const headers = {
+        authorization: `Bearer ${OPS_TOKEN}`,
+        traceparent: TRACEPARENT,
+        'content-type': 'application/json',
+      }
+      const response = await fetch(`${service.url}/ops/batches`, { method: 'POST', headers, body: '{}' })
+      expect(response.status).toBe(202)
+      while (await service.service.batchRunner.runOnce());
+      const { rows } = await service.pool.query<{ trace_id: string }>(
+        'SELECT trace_id FROM batch_items WHERE order_id = $1',
+        [id],
+      )
+      return rows[0]?.trace_id ?? ''
+    })
+  })
+
   it.each([
     '',
     'nonsense',

@@ -65,7 +65,7 @@ export function registerBatchPages(scope: FastifyInstance, render: Render, deps:
     const traceId = fieldOf(request, 'traceId')
     if (typeof asked === 'string') return await badField(request, reply, asked)
     if (!/^[0-9A-Za-z]{12}$/.test(traceId)) return await badField(request, reply, 'traceId')
-    const batch = await deps.batches.create({ ...asked, actor: session.operator, traceId })
+    const batch = await deps.batches.create({ ...asked, actor: session.operator, traceId, traceparent: null })
     const logged = { event: 'batch_created', operator: session.operator, batchId: batch.id.toString() }
     request.log.info({ ...logged, total: batch.total, dryRun: batch.dryRun })
     return await reply.redirect(`/console/batches/${batch.id}`, 303)

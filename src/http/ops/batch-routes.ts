@@ -5,6 +5,7 @@ import { z } from 'zod'
 import { CHANNELS, ORDER_STATUSES } from '../../domain/order.js'
 import { BATCH_RESULTS, BATCH_STATES, type Batch, type Batches, type BatchProgress } from '../../store/batches.js'
 import { sendProblem } from '../problem.js'
+import { traceparentOf } from '../traceparent.js'
 import { idParams, pageOf, pageQuery, pageSchema } from './page.js'
 import { problems } from './problems.js'
 import { fen, moment } from './view-schema.js'
@@ -83,7 +84,7 @@ export function batchView({ batch, results, done }: BatchProgress): z.output<typ
 /** What a batch is made of, from what was asked for. */
 export function newBatchOf(
   asked: z.output<typeof newBatchSchema>,
-  by: Readonly<{ actor: string; traceId: string }>,
+  by: Readonly<{ actor: string; traceId: string; traceparent: string | null }>,
   ratePerSMax: number,
 ): Parameters<Batches['create']>[0] {
   const { channel, status, createdFrom, createdTo, limit, dryRun } = asked
@@ -119,7 +120,8 @@ export function registerBatchRoutes(scope: FastifyInstance, deps: BatchRouteDeps
       },
     },
     async (request, reply) => {
-      const by = { actor: request.operator, traceId: request.id }
+      const traceparent = traceparentOf(request.headers['traceparent'])
+      const by = { actor: request.operator, traceId: request.id, traceparent }
       const batch = await deps.batches.create(newBatchOf(request.body, by, deps.batchRatePerSMax))
       request.log.info({
         event: 'batch_created',
