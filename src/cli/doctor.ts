@@ -27,7 +27,7 @@ export async function doctor(output: Output): Promise<void> {
   const checks: Check[] = []
   const config = readSettings(checks)
   if (config !== null) {
-    checks.push(...certificates(config), await database(config))
+    checks.push(...certificateExpiries(config, Date.now()).map(expiry), await database(config))
     const hosts = await reachable(config)
     const isClockOff = hosts.some(({ found }) => found.startsWith(CLOCK_OFF))
     checks.push(...hosts, ...(await keys(config, isClockOff)))
@@ -62,17 +62,6 @@ function readSettings(checks: Check[]): Config | null {
   }
 }
 
-function certificates(config: Config): Check[] {
-  try {
-    return certificateExpiries(config, Date.now()).map(expiry)
-  } catch (error) {
-    // Which one it is, the keys' check tells: it loads each by its setting.
-    return [
-      { check: 'certificates', result: 'failed', found: messageOf(error), todo: 'Set whole certificates, as PEM.' },
-    ]
-  }
-}
-
 function expiry({ setting, daysLeft }: CertificateExpiry): Check {
   const found = daysLeft < 0 ? `expired ${-daysLeft} days ago` : `${daysLeft} days left`
   const check = { check: setting, found }
@@ -82,10 +71,6 @@ function expiry({ setting, daysLeft }: CertificateExpiry): Check {
     result: daysLeft < 0 ? 'failed' : 'warning',
     todo: 'Get a new certificate from the gateway and set it.',
   }
-}
-
-function messageOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error)
 }
 
 async function database(config: Config): Promise<Check> {
@@ -204,7 +189,7 @@ async function keys(config: Config, isClockOff: boolean): Promise<Check[]> {
       {
         check: 'keys',
         result: 'failed',
-        found: messageOf(error),
+        found: error instanceof Error ? error.message : String(error),
         todo: 'Set the key named here: PEM or base64, RSA of 2048 bits or more.',
       },
     ]

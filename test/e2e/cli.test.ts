@@ -310,6 +310,7 @@ describe('in a container as it is meant to be run', () => {
       ['resolve', exceptionId, 'seen'],
       ['notices'],
       ['redeliver', noticeId],
+      ['prune', '--older-than', '90d'],
       ['migrate'],
       ['doctor'],
     ]) {

@@ -3,8 +3,11 @@ import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import { describe, expect, it } from 'vitest'
 
 import { loadConfig, SETTING_NAMES, settingsTable } from '../../src/config.js'
+import { EXCEPTION_KINDS } from '../../src/domain/decide.js'
 import { RESULT_CODES } from '../../src/domain/result-code.js'
 import { signatureOf, signText } from '../../src/domain/sign.js'
+import { createMetrics } from '../../src/metrics.js'
+import { readRunbook } from '../support/runbook.js'
 
 const ROOT = new URL('../../', import.meta.url)
 const read = (path: string) => readFileSync(new URL(path, ROOT), 'utf8')
@@ -129,5 +132,29 @@ describe('compose.yaml', () => {
     for (const name of ['sandbox', 'demo'])
       expect(text).toMatch(new RegExp(`^ {2}${name}:\\n {4}profiles: \\[sandbox\\]$`, 'm'))
     expect(text).toMatch(/driver_opts: \{ type: tmpfs/)
+  })
+})
+
+describe('the runbook', () => {
+  // The long test runs every line; this tells at once what a renaming forgot.
+  const text = read('docs/runbook.md')
+
+  it('names only metrics, kinds and settings that there are', () => {
+    const metrics = createMetrics().described.map(({ name }) => name)
+    const named = [...text.matchAll(/\bunipay_[a-z_]*[a-z]\b(?![a-z_]*[|(])/g)].map(([name]) => name)
+    expect(named).not.toEqual([])
+    expect(named.filter((name) => !metrics.includes(name))).toEqual([])
+    const kinds = [...text.matchAll(/kind(?:="| )([a-z_]+)/g)].map(([, kind = '']) => kind)
+    expect(kinds).not.toEqual([])
+    expect(kinds.filter((kind) => !(EXCEPTION_KINDS as readonly string[]).includes(kind))).toEqual([])
+    const settings = [...text.matchAll(/`([A-Z0-9]+_[A-Z0-9_]+)[`=]/g)].map(([, name = '']) => name)
+    expect(settings).not.toEqual([])
+    expect(settings.filter((name) => !(SETTING_NAMES as string[]).includes(name))).toEqual([])
+  })
+
+  it('has commands only that say something, in every block', () => {
+    const steps = readRunbook().flatMap(({ blocks }) => blocks.flat())
+    expect(steps.length).toBeGreaterThan(40)
+    expect(steps.filter(({ says }) => says.length === 0)).toEqual([])
   })
 })
