@@ -70,6 +70,14 @@ describe('an answer as the official library would sign it', () => {
       expect(verdict(timestamp)).toEqual({ kind: 'untrusted', reason: 'bad_signature' })
     },
   )
+  it('is refused by a key that makes no RSA signatures, whatever the text', () => {
+    const { publicKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' })
+    const { headers, body } = answer(at(0), '{}')
+    for (const signature of [headers['wechatpay-signature'], '', 'AAAA'])
+      expect(
+        verifyAnswer({ ...headers, 'wechatpay-signature': signature }, body, new Map([['K', publicKey]]), NOW_MS),
+      ).toEqual({ kind: 'untrusted', reason: 'bad_signature' })
+  })
   it('is refused for another serial', () => {
     const { headers, body } = answer(at(0), '{}')
     expect(verifyAnswer(headers, body, new Map([['L', KEY.publicKey]]), NOW_MS)).toEqual({

@@ -72,6 +72,12 @@ describe('trade_state', () => {
     })
   })
 
+  it.each(STATES)('%s after a reverse is %s, but for a failed attempt, which is closed then', (state, before) => {
+    const expected = state === 'PAYERROR' ? 'closed' : before
+    expect(tradeOf({ ...PAID, trade_state: state }, null, true)).toMatchObject({ state: expected, gatewayState: state })
+    expect(tradeOfV2(fieldsOf({ ...V2, trade_state: state }), null, true)).toMatchObject({ state: expected })
+  })
+
   it.each(['', 'success', 'SUCCESS ', 'TELEPORTED', 'constructor', '__proto__', 'toString'])(
     '%j is unknown',
     (state) => {
