@@ -32,6 +32,7 @@ const SIZE = options.quick
 /** The gateway takes 20 ms: enough for many syncs under way at once, as in life. */
 const LATENCY_MS = 20
 const CONNECTIONS = 96
+const STEADY_PARTS = 20
 
 const WAIT = {
   name: 'nothing to repair, WeChat',
@@ -119,8 +120,6 @@ async function compareAll(stage: Stage, pair: Pair): Promise<Comparison[]> {
     done.push(await compare(stage, pair, scenario, { ...saturation, durationMs: SIZE.shortMs }))
   return done
 }
-
-const STEADY_PARTS = 20
 
 /** Memory over many syncs: what is kept for each would show as a slope. */
 async function steadyBench(syncs: number): Promise<object> {
