@@ -8,7 +8,14 @@ import { ORDER_ID_MAX, type OrderId, orderIdFrom } from '../../src/domain/order.
 import { RESULT_CODES } from '../../src/domain/result-code.js'
 import { nextNoticeDelayS, nextSyncDelayS, retryDelayS, type SyncedOrder } from '../../src/domain/schedule.js'
 import { isSignedBy, signatureOf, signText } from '../../src/domain/sign.js'
-import { TRADE_STATES } from '../../src/domain/trade.js'
+import { GATEWAY_ORDER_NO_FORM, TRADE_STATES } from '../../src/domain/trade.js'
+
+it('a transaction number is 1 to 64 visible characters from end to end, as a row can hold it', () => {
+  for (const text of ['4', '4200001863202400000000000099', 'x'.repeat(64)])
+    expect(GATEWAY_ORDER_NO_FORM.test(text), text).toBe(true)
+  for (const text of ['', 'x'.repeat(65), ' 4', '4 ', '4\0', '\n4', '4\n', '订4', '4单', '4 2'])
+    expect(GATEWAY_ORDER_NO_FORM.test(text), JSON.stringify(text)).toBe(false)
+})
 
 describe('money', () => {
   it.each([
