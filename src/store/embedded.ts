@@ -253,7 +253,7 @@ function isAlive(pid: number): boolean {
   }
 }
 
-type Launched = { pid: number; child: ChildProcess }
+type Launched = { pid: number; child: ChildProcess; endWithProcess: () => void }
 
 /** undefined: not ours to run, another server has the lock. Throws when the server cannot run, with its own words. */
 async function launch(home: Home, binaries: PostgresBinaries, options: EmbeddedOptions): Promise<Launched | undefined> {
@@ -279,8 +279,10 @@ async function launch(home: Home, binaries: PostgresBinaries, options: EmbeddedO
     throw new Error('the embedded PostgreSQL could not be started', { cause: spawned })
   }
   child.unref()
-  const ready = await untilReady(home, home.socketDir, () => child.exitCode === null && child.signalCode === null)
-  if (ready.kind === 'ready' && ready.startedBy === name) return { pid: child.pid, child }
+  const endWithProcess = endsWithProcess(child, child.pid)
+  const ready = await untilReady(home, home.socketDir, () => !hasEnded(child))
+  if (ready.kind === 'ready' && ready.startedBy === name) return { pid: child.pid, child, endWithProcess }
+  process.off('exit', endWithProcess)
   // The answer came from another process's server, which holds the lock: ours is about to end.
   if (ready.kind === 'ready') return undefined
   const words = (await readFile(home.logFile)).subarray(logStart).toString('utf8').trim()
@@ -378,18 +380,28 @@ async function ask<Value>(
   }
 }
 
-function startedServer(home: Home, launched: Launched): EmbeddedPostgres {
-  const { child, pid } = launched
-  const hasEnded = (): boolean => child.exitCode !== null || child.signalCode !== null
-  // process.exit() without stop(): the server gets the same signal; only SIGKILL leaves it behind.
-  const endWithProcess = (): void => {
-    if (!hasEnded()) process.kill(pid, 'SIGINT')
+function hasEnded(child: ChildProcess): boolean {
+  return child.exitCode !== null || child.signalCode !== null
+}
+
+/**
+ * process.exit() without stop(), also while the server is still starting: it gets the same signal. Only SIGKILL leaves it
+ * behind.
+ */
+function endsWithProcess(child: ChildProcess, pid: number): () => void {
+  const end = (): void => {
+    if (!hasEnded(child)) process.kill(pid, 'SIGINT')
   }
-  process.once('exit', endWithProcess)
+  process.once('exit', end)
+  return end
+}
+
+function startedServer(home: Home, launched: Launched): EmbeddedPostgres {
+  const { child, pid, endWithProcess } = launched
   let stopping: Promise<void> | undefined
   const stop = (): Promise<void> => {
     process.off('exit', endWithProcess)
-    stopping ??= shutDown(pid, () => !hasEnded())
+    stopping ??= shutDown(pid, () => !hasEnded(child))
     return stopping
   }
   return { ...addresses(home, home.socketDir), joined: false, stop }

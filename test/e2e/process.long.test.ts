@@ -1,6 +1,12 @@
 // The built service as a process: it starts or ends, and it leaves without losing anything.
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { chmod, mkdtemp, readFile, rm } from 'node:fs/promises'
 import http from 'node:http'
 import { type AddressInfo, connect, createServer } from 'node:net'
+
+import { tmpdir } from 'node:os'
+import path from 'node:path'
 
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest'
 
@@ -17,7 +23,7 @@ import {
   startService,
   type TestService,
 } from '../support/service.js'
-import { type ServiceProcess, startServiceProcess } from '../support/service-process.js'
+import { MAIN, type ServiceProcess, startServiceProcess } from '../support/service-process.js'
 import { proxyDatabase } from '../support/tcp-proxy.js'
 
 /** What main.ts promises of any drain. */
@@ -166,6 +172,32 @@ function startBalancer(service: ServiceProcess): Balancer {
     },
   }
 }
+
+it('SIGTERM while its own PostgreSQL is still starting leaves none behind', async () => {
+  const dataDir = await mkdtemp(path.join(tmpdir(), 'unipay-start-'))
+  await chmod(dataDir, 0o711)
+  const service = spawn(process.execPath, [MAIN], {
+    env: { PATH: process.env['PATH'] ?? '', HOST: '127.0.0.1', PORT: '0', SIGN_SECRETS: SECRET, DATA_DIR: dataDir },
+    stdio: 'ignore',
+  })
+  try {
+    const lock = path.join(dataDir, 'postgres/cluster/postmaster.pid')
+    const pid = await vi.waitFor(
+      async () => {
+        const found = Number((await readFile(lock, 'utf8')).split('\n')[0])
+        if (found > 0) return found
+        throw new Error('not yet')
+      },
+      { timeout: 30_000, interval: 1 },
+    )
+    service.kill('SIGTERM')
+    await once(service, 'exit')
+    await vi.waitFor(() => expect(() => process.kill(pid, 0)).toThrow('ESRCH'), WAIT)
+  } finally {
+    service.kill('SIGKILL')
+    await rm(dataDir, { recursive: true, force: true })
+  }
+})
 
 describe.concurrent('SIGTERM', () => {
   it('under load: no failed request, no lost work, over within 10 s', async () => {

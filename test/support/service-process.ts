@@ -4,7 +4,7 @@ import path from 'node:path'
 import { createInterface } from 'node:readline'
 
 /** The built service (`npm run build`); the npm scripts of the tests build it first. */
-const MAIN = path.resolve(import.meta.dirname, '../../dist/main.js')
+export const MAIN = path.resolve(import.meta.dirname, '../../dist/main.js')
 /** A process that does not say it has started by then never will. */
 const START_MS_MAX = 30_000
 const LINES_KEPT = 200
