@@ -20,7 +20,7 @@ import { type ServiceProcess, seededRandom, startServiceProcess } from '../suppo
 const KILLS = 300
 /** Processes at a time, each with orders of its own, so that starting one does not leave the machine idle. */
 const LANES = 4
-const ORDERS_PER_LIFE = 24
+const ORDERS_PER_LIFE = 12
 const CALLERS = 8
 /** A life ends within this long after its first call: some orders are then done, some half done, some untouched. */
 const LIFE_MS_MAX = 250
