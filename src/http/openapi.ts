@@ -6,6 +6,8 @@ import type { FastifyInstance } from 'fastify'
 import { jsonSchemaTransform, jsonSchemaTransformObject, type ZodTypeProvider } from 'fastify-type-provider-zod'
 import { z } from 'zod'
 
+import { NOTICE_DOCUMENT } from './notice-document.js'
+
 declare module 'fastify' {
   interface FastifyContextConfig {
     /** What the document says of a route beside, or in place of, what its schema checks. JSON Schema. */
@@ -28,7 +30,7 @@ Ids are strings, since a JSON number of 19 digits loses some of them in most lan
 Errors under /ops are RFC 9457 problems; every answer carries a traceId, which leads to the log and the records.`
 
 const TAGS = [
-  { name: 'merchants', description: 'What merchants call. HTTP says 200 whatever happens; `code` tells.' },
+  { name: 'merchants', description: 'What merchants call, and are told.' },
   { name: 'orders', description: 'One order: registered, looked at, synced.' },
   { name: 'batches', description: 'Many orders at once, durably and within the rate of the gateways.' },
   { name: 'exceptions', description: 'What only a human may decide.' },
@@ -125,6 +127,7 @@ export const DOCUMENT_OPTIONS: FastifyDynamicSwaggerOptions = {
     openapi: '3.1.0',
     info: { title: 'unipay-sync', version, description: ABOUT, license: { name: 'MIT', identifier: 'MIT' } },
     tags: TAGS,
+    webhooks: { notice: NOTICE_DOCUMENT } as never,
     components: {
       securitySchemes: {
         operator: { type: 'http', scheme: 'bearer', description: 'A token of OPS_TOKENS. It names its operator.' },

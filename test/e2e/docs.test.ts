@@ -41,6 +41,7 @@ describe('/docs', () => {
     for (const { name, operationId } of operations())
       expect(html).toContain(`<h3 id="${operationId}"><code>${name}</code></h3>`)
     for (const name of Object.keys(document.components.schemas)) expect(html).toContain(`<h3 id="schema-${name}">`)
+    expect(html).toContain('<h3 id="notice"><code>POST notifyUrl</code></h3>')
     expect(operations().length).toBeGreaterThan(15)
   })
 

@@ -19,7 +19,12 @@ type Operation = {
   requestBody?: { content: Record<string, Media> }
   responses: Record<string, { description: string; content?: Record<string, Media> }>
 }
-type Document = { openapi: string; paths: Record<string, Record<string, Operation>>; components: { schemas: object } }
+type Document = {
+  openapi: string
+  webhooks: Record<string, Record<string, Operation>>
+  paths: Record<string, Record<string, Operation>>
+  components: { schemas: object }
+}
 type Route = Readonly<{ method: string; url: string }>
 
 const CHECKED_IN = new URL('../../docs/openapi.json', import.meta.url)
@@ -176,5 +181,24 @@ describe('POST /unipay/syncPay in the document', () => {
       payload: '{"businessNo":"P0001","reqTime":true}',
     })
     expect([statusCode, JSON.parse(body)]).toMatchObject([200, { code: 10005, data: null }])
+  })
+})
+
+describe('the notice in the document', () => {
+  it('has an example that is signed, every field of it explained', () => {
+    const media = whole.document.webhooks['notice']?.['post']?.requestBody?.content['application/json']
+    const { sign, ...fields } = (media?.example ?? {}) as Parameters<typeof signText>[0] & { sign: string }
+    expect(Object.keys(fields)).toContain('payChannels')
+    expect(isSignedBy(signText(fields), [SECRET], 'MD5', sign)).toBe(true)
+    expect(Object.keys(fields)).toEqual(
+      Object.keys(media?.schema?.['properties'] ?? {}).filter((name) => name !== 'sign'),
+    )
+  })
+
+  it('tells the text that is signed as it is, list and all', () => {
+    const { description, requestBody } = whole.document.webhooks['notice']?.['post'] ?? {}
+    const told = /…(&\S+&)…/.exec(description ?? '')?.[1] ?? 'nothing'
+    const text = signText(requestBody?.content['application/json']?.example as Parameters<typeof signText>[0])
+    expect(text).toContain(told)
   })
 })

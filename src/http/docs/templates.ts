@@ -53,7 +53,7 @@ const OPERATION = `<article class="card" aria-labelledby="<%= it.operation.id %>
 <%~ include('@fields', { fields: it.operation.parameters }) %><% } %>
 <% for (const body of it.operation.bodies) { %><h4>Body, <code><%= body.type %></code></h4>
 <%~ include('@body', { body }) %><% } %>
-<h4>From a shell</h4>
+<% if (it.operation.curls.length > 0) { %><h4>From a shell</h4><% } %>
 <% for (const curl of it.operation.curls) { %><pre class="curl" tabindex="0"><%= curl %></pre><% } %>
 <h4>Answers</h4>
 <dl><% for (const answer of it.operation.answers) { %>

@@ -2,9 +2,12 @@
 export type Document = Readonly<{
   info: Readonly<{ title: string; version: string; description: string }>
   tags: readonly Readonly<{ name: string; description: string }>[]
-  paths: Readonly<Record<string, Readonly<Record<string, Operation>>>>
+  paths: Paths
+  webhooks: Paths
   components: Readonly<{ schemas: Readonly<Record<string, Schema>> }>
 }>
+
+type Paths = Readonly<Record<string, Readonly<Record<string, Operation>>>>
 
 type Operation = Readonly<{
   operationId: string
@@ -57,9 +60,11 @@ const ANSWERED: Notes = { required: '', optional: 'not always' }
 
 /** What the page shows, in the order of the document. */
 export function viewOf(document: Document) {
-  const operations = Object.entries(document.paths).flatMap(([path, methods]) =>
-    Object.entries(methods).map(([method, operation]) => operationView(path, method.toUpperCase(), operation)),
-  )
+  const operations = [
+    ...operationsOf(document.paths),
+    // What this service sends elsewhere: there is no address to try it at.
+    ...operationsOf(document.webhooks).map((sent) => ({ ...sent, name: 'POST notifyUrl', curls: [] })),
+  ]
   return {
     title: document.info.title,
     version: document.info.version,
@@ -76,6 +81,12 @@ export function viewOf(document: Document) {
       fields: fieldsOf(schema, ANSWERED),
     })),
   }
+}
+
+function operationsOf(paths: Paths) {
+  return Object.entries(paths).flatMap(([path, methods]) =>
+    Object.entries(methods).map(([method, operation]) => operationView(path, method.toUpperCase(), operation)),
+  )
 }
 
 function operationView(path: string, method: string, operation: Operation) {
