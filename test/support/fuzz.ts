@@ -1,4 +1,5 @@
 import { generateKeyPairSync, sign as rsaSign } from 'node:crypto'
+import { Readable } from 'node:stream'
 
 import * as fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
@@ -12,8 +13,11 @@ import { verifyAnswer } from '../../src/gateways/wechat/codec.js'
 import { errorSchema, tradeOfV2, tradeOf as wechatTradeOf } from '../../src/gateways/wechat/trade.js'
 import { isSignedV2, parseXml, signatureV2, writeXml } from '../../src/gateways/wechat/v2-codec.js'
 import { readBody } from '../../src/http/body.js'
+import { readCsv, readNdjson } from '../../src/http/ops/import-lines.js'
+import { importOrders } from '../../src/http/ops/import-orders.js'
 import { traceparentOf } from '../../src/http/traceparent.js'
 import { isVerified } from '../../src/http/verify-sign.js'
+import type { NewOrder } from '../../src/store/registration.js'
 
 const SECRET = 'a secret of the fuzzer'
 const NOW_MS = Date.UTC(2026, 10, 24, 4)
@@ -114,7 +118,10 @@ function contractText(fields: Readonly<Record<string, string | number | boolean 
 export function fuzz(runs: number): void {
   const holds = <Inputs extends [unknown, ...unknown[]]>(property: fc.IProperty<Inputs>) =>
     fc.assert(property, { numRuns: runs, interruptAfterTimeLimit: 500_000, markInterruptAsFailure: true })
+  const holdsAsync = async <Inputs extends [unknown, ...unknown[]]>(property: fc.IAsyncProperty<Inputs>) =>
+    await fc.assert(property, { numRuns: runs, interruptAfterTimeLimit: 500_000, markInterruptAsFailure: true })
   fuzzRequests(holds)
+  fuzzImports(holdsAsync)
   fuzzSignatures(holds)
   fuzzAnswers(holds)
 }
@@ -155,6 +162,92 @@ function fuzzRequests(holds: Holds): void {
       holds(
         fc.property(fc.oneof(anyText, fc.stringMatching(/^[0-9a-f-]{50,60}$/)), (header) => {
           expect(traceparentOf(header) ?? '00-').toMatch(/^[0-9a-f]{2}-/)
+        }),
+      )
+    })
+  })
+}
+
+type HoldsAsync = <Inputs extends [unknown, ...unknown[]]>(property: fc.IAsyncProperty<Inputs>) => Promise<void>
+
+const orderText = fc
+  .record(
+    {
+      paymentId: fc.oneof(
+        fc.bigInt({ min: 1n, max: INT64_MAX }).map(String),
+        anyText,
+        fc.constantFrom('0', '9223372036854775808'),
+      ),
+      businessNo: anyText,
+      channel: fc.constantFrom('wechat_pay', null, 'NO'),
+      amount: fc.oneof(fc.nat(), fc.double(), anyScalar),
+      title: anyText,
+      createTime: fc.oneof(fc.constant('2026-01-01T00:00:00+08:00'), anyText),
+      notifyUrl: fc.oneof(fc.webUrl(), anyText),
+    },
+    { requiredKeys: ['paymentId', 'businessNo', 'channel', 'amount'] },
+  )
+  .map((order) => JSON.stringify(order))
+const anyCell = fc.oneof(
+  { weight: 50, arbitrary: anyText },
+  { weight: 50, arbitrary: fc.constantFrom('', '"', '""', '"a""b"', 'a"b', '7', '1e3', 'wechat_pay') },
+  // More than a line may hold.
+  { weight: 1, arbitrary: fc.constant('x'.repeat(20_000)) },
+)
+const csvText = fc
+  .tuple(
+    fc.constantFrom(
+      'paymentId,businessNo,channel,amount',
+      '\ufeffpaymentId, businessNo ,amount',
+      '__proto__,a,a',
+      '"',
+      '',
+    ),
+    fc.array(fc.array(anyCell, { maxLength: 5 }).map((cells) => cells.join(','))),
+    fc.constantFrom('\n', '\r\n'),
+  )
+  .map(([head, lines, newline]) => [head, ...lines].join(newline))
+
+/** What an import made of a file that arrives in so many pieces, and the orders that it would register. */
+async function imported(read: typeof readCsv, bytes: Buffer, count: number) {
+  const pieceBytes = Math.ceil(bytes.length / count) || 1
+  const orders: NewOrder[] = []
+  const pieces = Array.from({ length: count }, (_, index) =>
+    bytes.subarray(index * pieceBytes, (index + 1) * pieceBytes),
+  )
+  const report = await importOrders(read(Readable.from(pieces)), async (chunk) => {
+    orders.push(...chunk)
+    return chunk.map(() => ({ kind: 'created' }))
+  })
+  for (const { id, amountFen } of orders) {
+    expect(id > 0n && id <= INT64_MAX).toBe(true)
+    expect(typeof amountFen === 'bigint' && amountFen >= 0n).toBe(true)
+  }
+  expect(report).toMatchObject({ total: report.created + report.invalid, created: orders.length })
+  expect(report.errors.every(({ reason }) => reason !== '')).toBe(true)
+  return { report, orders }
+}
+
+function fuzzImports(holds: HoldsAsync): void {
+  describe('any file of orders', () => {
+    const pieces = fc.integer({ min: 2, max: 6 })
+
+    it('of NDJSON is told line by line, wherever it is cut into pieces; a bad line stops no good one', async () => {
+      const good = '{"paymentId":"7","businessNo":"B7","channel":null,"amount":7}'
+      await holds(
+        fc.asyncProperty(damaged(orderText), damaged(jsonText), pieces, async (one, other, count) => {
+          const bytes = Buffer.concat([one, Buffer.from(`\n${good}\n`), other, Buffer.from(`\n${good}`)])
+          const whole = await imported(readNdjson, bytes, 1)
+          expect(await imported(readNdjson, bytes, count)).toEqual(whole)
+          expect(whole.orders.filter(({ businessNo }) => businessNo === 'B7').length).toBeGreaterThanOrEqual(2)
+        }),
+      )
+    })
+
+    it('of CSV is told record by record and never a crash', async () => {
+      await holds(
+        fc.asyncProperty(damaged(csvText), pieces, async (bytes, count) => {
+          await imported(readCsv, bytes, count)
         }),
       )
     })
