@@ -118,7 +118,8 @@ async function keepCalling(
   for (let id = ids(); id !== undefined && (isKept || balancer.isReady()); id = ids()) {
     const { code, isLast } = await post(`${service.url}/unipay/syncPay`, id, agent)
     answers.push({ id, code })
-    isKept = !isLast
+    // Node's agent asks for a kept connection also where it drops it afterwards: what is said is not what is done.
+    isKept = keepAlive && !isLast
   }
   agent.destroy()
   return answers
@@ -200,9 +201,7 @@ it('SIGTERM while its own PostgreSQL is still starting leaves none behind', asyn
 })
 
 describe.concurrent('SIGTERM', () => {
-  // Not held: on quiet cores a client's connection is reset (ECONNRESET) in this drain, each time; it passes where the machine
-  // is busy. Until the cause is found and mended, the claim is not made.
-  it.skip('under load: no failed request, no lost work, over within 10 s', async () => {
+  it('under load: no failed request, no lost work, over within 10 s', async () => {
     const merchant = createMerchantSandbox({ secrets: [SECRET], signType: 'MD5' })
     const notifyUrl = `${(await merchant.listen()).url}/n`
     const due = await paidOrders(300, 'due', notifyUrl)
