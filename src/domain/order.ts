@@ -20,6 +20,15 @@ export type PayWay = (typeof PAY_WAYS)[number]
 export const CHANNELS = ['wechat_pay', 'ali_pay'] as const
 export type Channel = (typeof CHANNELS)[number]
 
+/** An order may name any channel; what is counted by channel knows ours, `other`, and `none`. */
+export const CHANNEL_LABELS = [...CHANNELS, 'other', 'none'] as const
+export type ChannelLabel = (typeof CHANNEL_LABELS)[number]
+
+export function channelLabel(channel: string | null): ChannelLabel {
+  if (channel === null) return 'none'
+  return CHANNELS.find((known) => known === channel) ?? 'other'
+}
+
 export type OrderId = bigint & { readonly __brand: 'OrderId' }
 
 /** Order ids are 64-bit signed and positive, as DaxPay's are. */

@@ -1,5 +1,5 @@
 import { EXCEPTION_KINDS } from '../domain/decide.js'
-import { CHANNELS } from '../domain/order.js'
+import { CHANNEL_LABELS, channelLabel } from '../domain/order.js'
 import type { Backlog } from '../metrics.js'
 import { AGE_SPANS, type Overview, type Unsettled } from './overview.js'
 
@@ -11,9 +11,6 @@ const KEPT_TIMES = 20
 const KEPT_MS_MAX = 60_000
 /** After a database that did not answer. Milliseconds. */
 const FAILED_KEPT_MS = 2_000
-
-/** Orders of a channel that is not served here, and of none. */
-const OTHER_CHANNELS = ['other', 'none'] as const
 
 /** What is open, for metrics: read by whoever asks first, one reading at a time. Null where the database does not tell in time. */
 export function createBacklog(overview: Overview, monotonicMs: () => number): () => Promise<Backlog | null> {
@@ -63,18 +60,13 @@ async function readBacklog(overview: Overview): Promise<Backlog> {
 
 /** Every combination, zeros included, so that a number that is gone from the table is gone from the metrics as well. */
 function byChannelAndAge(rows: readonly Unsettled[]): Backlog['unsettled'] {
-  return [...CHANNELS, ...OTHER_CHANNELS].flatMap((channel) =>
+  return CHANNEL_LABELS.flatMap((channel) =>
     AGE_SPANS.map((age) => {
       const counted = rows.filter((row) => row.age === age && channelLabel(row.channel) === channel)
       const fen = counted.reduce((sum, { amountFen }) => sum + amountFen, 0n)
       return { channel, age, orders: counted.reduce((sum, { orders }) => sum + orders, 0), fen: Number(fen) }
     }),
   )
-}
-
-function channelLabel(channel: string | null): string {
-  if (channel === null) return 'none'
-  return CHANNELS.find((known) => known === channel) ?? 'other'
 }
 
 async function within<T>(work: Promise<T>, ms: number): Promise<T | null> {

@@ -1,5 +1,5 @@
 import { type Decision, type GatewayStatus, gatewayStatusOf, type Mismatch } from '../domain/decide.js'
-import { CHANNELS, type Order } from '../domain/order.js'
+import { channelLabel, type Order } from '../domain/order.js'
 import type { Trade } from '../domain/trade.js'
 import type { CallPriority, Gateway } from '../gateways/gateway.js'
 import type { Log } from '../log.js'
@@ -76,7 +76,12 @@ export function createSyncOrder(deps: SyncDeps) {
       return report(request, order, { kind: 'busy' }, startedMs)
     } catch (error) {
       // Whoever asked logs it, under the same trace id.
-      deps.observer.synced(request.source, channelLabel(order), 'failed', (deps.monotonicMs() - startedMs) / 1000)
+      deps.observer.synced(
+        request.source,
+        channelLabel(order?.channel ?? null),
+        'failed',
+        (deps.monotonicMs() - startedMs) / 1000,
+      )
       throw error
     }
   }
@@ -159,7 +164,7 @@ export function createSyncOrder(deps: SyncDeps) {
   /** One line and one count for each sync, whatever came of it. */
   function report(request: SyncRequest, order: Order | null, outcome: SyncOutcome, startedMs: number): SyncOutcome {
     const durationMs = deps.monotonicMs() - startedMs
-    deps.observer.synced(request.source, channelLabel(order), outcome.kind, durationMs / 1000)
+    deps.observer.synced(request.source, channelLabel(order?.channel ?? null), outcome.kind, durationMs / 1000)
     deps.log.info({
       event: 'sync',
       traceId: request.traceId,
@@ -188,13 +193,6 @@ export function createSyncOrder(deps: SyncDeps) {
 }
 
 export type SyncOrder = ReturnType<typeof createSyncOrder>
-
-/** Orders may name any channel; metrics know ours, `other`, and `none` where there is no order or it has none. */
-function channelLabel(order: Order | null): string {
-  const channel = order?.channel ?? null
-  if (channel === null) return 'none'
-  return CHANNELS.find((known) => known === channel) ?? 'other'
-}
 
 function outcomeOf(order: Order, finding: Finding, repairNo: string | null): SyncOutcome {
   switch (finding.kind) {

@@ -4,7 +4,7 @@ import { describe, expect, it } from 'vitest'
 
 import { type Fen, fenFrom, fenFromYuan, yuanText } from '../../src/domain/money.js'
 import { isNoticed, noticePayload, signedNotice } from '../../src/domain/notice.js'
-import { ORDER_ID_MAX, type OrderId, orderIdFrom } from '../../src/domain/order.js'
+import { CHANNEL_LABELS, channelLabel, ORDER_ID_MAX, type OrderId, orderIdFrom } from '../../src/domain/order.js'
 import { RESULT_CODES } from '../../src/domain/result-code.js'
 import { nextNoticeDelayS, nextSyncDelayS, retryDelayS, type SyncedOrder } from '../../src/domain/schedule.js'
 import { isSignedBy, signatureOf, signText } from '../../src/domain/sign.js'
@@ -15,6 +15,13 @@ it('a transaction number is 1 to 64 visible characters from end to end, as a row
     expect(GATEWAY_ORDER_NO_FORM.test(text), text).toBe(true)
   for (const text of ['', 'x'.repeat(65), ' 4', '4 ', '4\0', '\n4', '4\n', '订4', '4单', '4 2'])
     expect(GATEWAY_ORDER_NO_FORM.test(text), JSON.stringify(text)).toBe(false)
+})
+
+it('what is counted by channel has a label for every channel that an order can name, and for none', () => {
+  expect(CHANNEL_LABELS).toEqual(['wechat_pay', 'ali_pay', 'other', 'none'])
+  for (const label of ['wechat_pay', 'ali_pay'] as const) expect(channelLabel(label)).toBe(label)
+  for (const channel of ['union_pay', 'none', 'other', '']) expect(channelLabel(channel), channel).toBe('other')
+  expect(channelLabel(null)).toBe('none')
 })
 
 describe('money', () => {
