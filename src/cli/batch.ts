@@ -4,7 +4,7 @@ import type { Service } from '../compose.js'
 import { CHANNELS, ORDER_STATUSES } from '../domain/order.js'
 import { BATCH_ORDERS_MAX, batchLineView, batchView, newBatchOf, newBatchSchema } from '../http/ops/batch-routes.js'
 import { pageOf } from '../http/ops/page.js'
-import type { BatchProgress } from '../store/batches.js'
+import { type BatchProgress, UNTOLD_RESULTS } from '../store/batches.js'
 import { newTraceId } from '../trace-id.js'
 import { type Acting, actorName, CommandFailed, Misused, type Output, show, table, yuan } from './output.js'
 import { createProgress } from './progress.js'
@@ -30,8 +30,6 @@ export type BatchOptions = Output &
 const LOOK_MS = 200
 /** A database that fails over is back by then; a batch outlives it, here or elsewhere. Milliseconds. */
 const AWAY_MS_MAX = 60_000
-/** Results of orders that `--resume` asks about again. */
-const UNTOLD = ['unknown', 'busy', 'failed'] as const
 
 const MEANING = {
   channel: `--channel is one of ${CHANNELS.join(', ')}.`,
@@ -161,7 +159,7 @@ function complainOf(view: ReturnType<typeof batchView>): void {
     throw new CommandFailed(
       `Stopped watching. A running service with the role sweeper goes on with it; here: unipay batch --resume ${view.id}`,
     )
-  if (UNTOLD.some((result) => view.results[result] !== undefined))
+  if (UNTOLD_RESULTS.some((result) => view.results[result] !== undefined))
     throw new CommandFailed(
       view.dryRun
         ? 'Some orders could not be told.'

@@ -19,6 +19,9 @@ export const BATCH_RESULTS = [
 ] as const
 export type BatchResult = (typeof BATCH_RESULTS)[number]
 
+/** Nothing is known of these orders: who resumes a finished batch asks about them again. */
+export const UNTOLD_RESULTS = ['unknown', 'busy', 'failed'] as const satisfies readonly BatchResult[]
+
 /** Which orders a batch takes, the oldest number first, at most `limit`. Null: any. */
 export type BatchFilter = Readonly<{
   channel: string | null
@@ -232,12 +235,12 @@ export function createBatches(pool: pg.Pool, options: Readonly<{ channels: reado
       `WITH again AS (
          UPDATE batch_items SET result = NULL, tries = 0, due_at = now(),
            trace_id = substr(replace(gen_random_uuid()::text, '-', ''), 1, 12)
-         WHERE batch_id = $1 AND result IN ('unknown', 'busy', 'failed')
+         WHERE batch_id = $1 AND result = ANY($2)
            AND EXISTS (SELECT 1 FROM batches WHERE id = $1 AND state <> 'running')
        )
        UPDATE batches SET state = 'running', cancelled_by = NULL, finished_at = NULL WHERE id = $1
        RETURNING ${BATCH_COLUMNS}`,
-      [id.toString()],
+      [id.toString(), UNTOLD_RESULTS],
     )
     return rows.length === 0 ? null : await progressOf(onlyOf(rows))
   }

@@ -1,6 +1,6 @@
 import type pg from 'pg'
 
-import type { BatchFilter } from './batches.js'
+import { type BatchFilter, UNTOLD_RESULTS } from './batches.js'
 
 /** Money that is neither settled nor closed, of one channel and one span of age. */
 export type Unsettled = Readonly<{ channel: string | null; age: AgeSpan; orders: number; amountFen: bigint }>
@@ -200,7 +200,7 @@ SELECT count(*)::int AS orders, coalesce(sum(amount_fen), 0)::text AS fen FROM (
 
 const LEFT = `
 SELECT count(*)::int AS orders, coalesce(sum(amount_fen), 0)::text AS fen FROM batch_items
-WHERE batch_id = $1 AND (result IS NULL OR result IN ('unknown', 'busy', 'failed'))`
+WHERE batch_id = $1 AND (result IS NULL OR result = ANY($2))`
 
 /** What an operator is told before a batch begins or goes on. */
 export function createBatchSelection(pool: pg.Pool, channels: readonly string[]) {
@@ -218,7 +218,7 @@ export function createBatchSelection(pool: pg.Pool, channels: readonly string[])
         filter.createdTo,
         filter.limit,
       ]),
-    left: async (batchId: bigint) => await covered(LEFT, [batchId.toString()]),
+    left: async (batchId: bigint) => await covered(LEFT, [batchId.toString(), UNTOLD_RESULTS]),
   }
 }
 

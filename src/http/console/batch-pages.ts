@@ -1,7 +1,7 @@
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 
 import { CHANNELS, ORDER_STATUSES } from '../../domain/order.js'
-import type { Batch, Batches, BatchFilter, BatchProgress } from '../../store/batches.js'
+import { type Batch, type Batches, type BatchFilter, type BatchProgress, UNTOLD_RESULTS } from '../../store/batches.js'
 import type { BatchSelection } from '../../store/overview.js'
 import { newTraceId } from '../../trace-id.js'
 import { BATCH_ORDERS_MAX } from '../ops/batch-routes.js'
@@ -155,11 +155,8 @@ function isPossible(act: Act, state: Batch['state']): boolean {
   return (ACTS[act] as readonly Batch['state'][]).includes(state)
 }
 
-/** Orders of a finished batch that may be asked about again. */
-const UNTOLD = ['unknown', 'busy', 'failed'] as const
-
 function progressView(progress: BatchProgress) {
-  const untold = UNTOLD.reduce((sum, result) => sum + (progress.results[result]?.count ?? 0), 0)
+  const untold = UNTOLD_RESULTS.reduce((sum, result) => sum + (progress.results[result]?.count ?? 0), 0)
   const { state } = progress.batch
   const acts = (Object.keys(ACTS) as Act[]).filter((act) => isPossible(act, state) && (state !== 'done' || untold > 0))
   return { ...progress, acts }
