@@ -154,17 +154,11 @@ export async function compose(config: Config, overrides: Readonly<{ log?: Log; n
         ? null
         : {
             tokens: config.OPS_TOKENS,
+            ...operations,
             overview,
             channels: Object.values(gateways.byChannel),
-            records: createRecords(database.prisma),
-            exceptions: createExceptions(database.prisma),
-            notices: createNotices(database.prisma),
-            batches,
             signOuts: createSignOuts(database.pool, { lifeS: SESSION_MAX_AGE_S }),
             selection: createBatchSelection(database.pool, Object.keys(gateways.byChannel)),
-            batchRatePerSMax: config.GATEWAY_RATE_PER_S,
-            syncOrder,
-            now,
           },
   })
 
