@@ -1,6 +1,6 @@
 import { EXCEPTION_KINDS } from '../domain/decide.js'
 import { PAGE_MAX, pageOf } from '../http/ops/page.js'
-import { exceptionView, noticeView } from '../http/ops/record-schema.js'
+import { exceptionView, NOTE_LENGTH_MAX, noteSchema, noticeView } from '../http/ops/record-schema.js'
 import { EXCEPTION_STATES } from '../store/exceptions.js'
 import { NOTICE_STATES } from '../store/notices.js'
 import { type Acting, actorName, CommandFailed, Misused, type Output, show, table, yuan } from './output.js'
@@ -10,7 +10,6 @@ export type PageOptions = Readonly<{ before?: string; limit?: string }>
 
 /** Rows that one command shows unless it is told otherwise. */
 const ROWS_DEFAULT = 50
-const NOTE_CHARACTERS_MAX = 1000
 /** What can be sent again all at once. Delivered ones only by name: merchants have them. */
 const UNDELIVERED = ['pending', 'dead'] as const
 
@@ -71,11 +70,10 @@ export async function listExceptions(
 export async function resolveException(id: string, note: string, options: Output & Acting): Promise<void> {
   const row = idOf(id)
   const actor = actorName(options)
-  const reason = note.trim()
-  if (reason === '' || reason.length > NOTE_CHARACTERS_MAX)
-    throw new Misused(`The note says why, in at most ${NOTE_CHARACTERS_MAX} characters.`)
+  const reason = noteSchema.safeParse(note)
+  if (!reason.success) throw new Misused(`The note says why, in at most ${NOTE_LENGTH_MAX} characters.`)
   await withService(async ({ operations }) => {
-    const outcome = await operations.exceptions.resolve(row, actor, reason, new Date())
+    const outcome = await operations.exceptions.resolve(row, actor, reason.data, new Date())
     if (outcome.kind === 'not_found') throw new CommandFailed(`There is no exception ${id}.`)
     if (outcome.kind === 'already_resolved')
       throw new CommandFailed(`Exception ${id} was resolved by ${outcome.row.resolvedBy ?? 'somebody'} already.`)

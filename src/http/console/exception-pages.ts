@@ -2,13 +2,12 @@ import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 
 import { EXCEPTION_KINDS } from '../../domain/decide.js'
 import type { Exceptions } from '../../store/exceptions.js'
+import { noteSchema } from '../ops/record-schema.js'
 import { moneyFor, timeText } from './format.js'
 import { olderLink, ROWS_MAX, rowIdFrom } from './page-links.js'
 import type { Confirmation, Render } from './render.js'
 import { fieldOf, queryOf, type Visit, visitOf } from './visit.js'
 import { wordOf } from './words.js'
-
-const NOTE_LENGTH_MAX = 1000
 
 type Finding = NonNullable<Awaited<ReturnType<Exceptions['find']>>>
 
@@ -51,10 +50,9 @@ export function registerExceptionPages(
     const { words, session } = visitOf(request)
     const row = await findingOf(request)
     if (row === null) return await notFound(request, reply)
-    const note = fieldOf(request, 'note')
-    if (note === '' || note.length > NOTE_LENGTH_MAX || note.includes('\0') || !note.isWellFormed())
-      return await refuse(request, reply, 400, words.noteNeeded)
-    const outcome = await deps.exceptions.resolve(row.id, session.operator, note, new Date(deps.now()))
+    const note = noteSchema.safeParse(fieldOf(request, 'note'))
+    if (!note.success) return await refuse(request, reply, 400, words.noteNeeded)
+    const outcome = await deps.exceptions.resolve(row.id, session.operator, note.data, new Date(deps.now()))
     if (outcome.kind !== 'resolved') return await refuse(request, reply, 409, words.alreadyResolved)
     const fields = { exceptionId: row.id.toString(), orderId: row.orderId.toString(), kind: row.kind }
     request.log.info({ event: 'exception_resolved', operator: session.operator, ...fields })

@@ -7,7 +7,7 @@ import { EXCEPTION_STATES, type Exceptions } from '../../store/exceptions.js'
 import { sendProblem } from '../problem.js'
 import { idParams, pageOf, pageQuery, pageSchema } from './page.js'
 import { problems } from './problems.js'
-import { exceptionSchema, exceptionView } from './record-schema.js'
+import { exceptionSchema, exceptionView, noteSchema } from './record-schema.js'
 
 export type ExceptionRouteDeps = Readonly<{ exceptions: Exceptions; now: () => number }>
 
@@ -53,12 +53,7 @@ export function registerExceptionRoutes(scope: FastifyInstance, deps: ExceptionR
         params: idParams,
         body: z
           .object({
-            note: z
-              .string()
-              .trim()
-              .min(1)
-              .max(1000)
-              .refine((text) => !text.includes('\0') && text.isWellFormed(), 'must not contain NUL or broken UTF-16'),
+            note: noteSchema,
           })
           .meta({ examples: [{ note: 'The merchant confirmed the amount; refunded by hand.' }] }),
         response: { 200: exceptionSchema, ...problems(404, 409, 413, 414, 415) },

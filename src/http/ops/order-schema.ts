@@ -4,15 +4,10 @@ import { fenFrom } from '../../domain/money.js'
 import { ORDER_STATUSES, type OrderId, orderIdFrom, PAY_WAYS } from '../../domain/order.js'
 import type { Order as OrderRow } from '../../generated/prisma/client.js'
 import type { NewOrder } from '../../store/registration.js'
-import { fen, moment, word } from './view-schema.js'
+import { fen, moment, storable, word } from './view-schema.js'
 
-/** Text that PostgreSQL can keep: no NUL, no half of a surrogate pair. */
-const storable = (max: number) =>
-  z
-    .string()
-    .max(max)
-    .refine((text) => !text.includes('\0') && text.isWellFormed(), 'must not contain NUL or broken UTF-16')
-const filled = (max: number) => storable(max).min(1)
+const text = (max: number) => storable(z.string().max(max))
+const filled = (max: number) => text(max).min(1)
 const time = z.iso.datetime({ offset: true })
 
 /** An order id: a 64-bit integer above zero, as a string (a JSON number would lose digits). */
@@ -34,7 +29,7 @@ export const newOrderSchema = z
   .object({
     paymentId: paymentIdSchema,
     businessNo: filled(100),
-    title: storable(200).nullish(),
+    title: text(200).nullish(),
     channel: z
       .string()
       .regex(/^[a-z][a-z0-9_]{0,31}$/, 'must be a channel code such as wechat_pay, or null')
@@ -55,10 +50,10 @@ export const newOrderSchema = z
     outTradeNo: filled(64).nullish().describe('default: paymentId'),
     gatewayOrderNo: filled(64).nullish(),
     payTime: time.nullish(),
-    notifyUrl: storable(500)
+    notifyUrl: text(500)
       .refine((url) => URL.canParse(url) && /^https?:\/\//i.test(url), 'must be an http or https URL')
       .nullish(),
-    attach: storable(500).nullish(),
+    attach: text(500).nullish(),
   })
   .meta({ examples: [EXAMPLE_ORDER] })
 

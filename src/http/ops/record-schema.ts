@@ -7,7 +7,7 @@ import { EXCEPTION_STATES } from '../../store/exceptions.js'
 import { NOTICE_STATES } from '../../store/notices.js'
 import type { OrderHistory } from '../../store/records.js'
 import { orderSchema, orderView } from './order-schema.js'
-import { fen, moment, word } from './view-schema.js'
+import { fen, moment, storable, word } from './view-schema.js'
 
 const json = z.unknown()
 
@@ -70,6 +70,11 @@ export const noticeSchema = z
     ),
   })
   .meta({ id: 'Notice' })
+
+/** In characters, as JavaScript counts them. */
+export const NOTE_LENGTH_MAX = 1000
+/** Why a finding is closed, in a human's words; the same for the routes, the console and the commands. */
+export const noteSchema = storable(z.string().trim().min(1).max(NOTE_LENGTH_MAX))
 
 export const exceptionSchema = z
   .object({

@@ -5,4 +5,8 @@ import { z } from 'zod'
 /** One of a fixed list of words. */
 export const word = (values: readonly string[]) => z.string().meta({ enum: [...values] })
 export const moment = z.string().meta({ format: 'date-time' })
+/** Text that PostgreSQL can keep: no NUL, no half of a surrogate pair. */
+export const storable = (text: z.ZodString) =>
+  text.refine((value) => !value.includes('\0') && value.isWellFormed(), 'must not contain NUL or broken UTF-16')
+
 export const fen = z.int().describe('fen')
