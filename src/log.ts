@@ -15,8 +15,14 @@ const REDACTED: ReadonlySet<string> = new Set([
   'apiV3Key',
   'apiV2Key',
   'openid',
+  'sub_openid',
+  'sp_openid',
   'buyer_id',
   'buyer_user_id',
+  'buyer_open_id',
+  'buyer_logon_id',
+  'payer_logon_id',
+  'buyer_user_name',
 ])
 const CENSOR = '[redacted]'
 /** What is nested deeper than this is left out whole; our own lines have three levels. */

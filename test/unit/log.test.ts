@@ -24,8 +24,14 @@ describe('what must not be logged', () => {
     'apiV3Key',
     'apiV2Key',
     'openid',
+    'sub_openid',
+    'sp_openid',
     'buyer_id',
     'buyer_user_id',
+    'buyer_open_id',
+    'buyer_logon_id',
+    'payer_logon_id',
+    'buyer_user_name',
   ])('%s is left out wherever it stands, whatever it is', (name) => {
     for (const value of ['hidden', { in: 'hidden' }, ['hidden']]) {
       expect(one({ [name]: value })).not.toContain('hidden')
