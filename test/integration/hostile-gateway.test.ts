@@ -7,6 +7,7 @@ import { loadConfig } from '../../src/config.js'
 import type { CallOptions, Gateway, TradeRef } from '../../src/gateways/gateway.js'
 import { createWechat } from '../../src/gateways/wechat/setup.js'
 import { createLog } from '../../src/log.js'
+import { SILENT_OBSERVER } from '../support/silent-observer.js'
 import {
   APP_ID,
   MCH_ID,
@@ -40,12 +41,7 @@ async function against(respond: Respond, timeoutMs = 1_000): Promise<{ gateway: 
     loadConfig({ SIGN_REQUIRED: 'false', GATEWAY_TIMEOUT_MS: String(timeoutMs), ...settings }),
     {
       log: createLog('silent'),
-      observer: {
-        call: () => undefined,
-        breaker: () => undefined,
-        budgetWait: () => undefined,
-        certificateEnds: () => undefined,
-      },
+      observer: SILENT_OBSERVER,
       now: Date.now,
       random: () => 0,
     },

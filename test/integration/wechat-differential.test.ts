@@ -5,6 +5,7 @@ import type { CallOptions, Gateway } from '../../src/gateways/gateway.js'
 import { createWechat } from '../../src/gateways/wechat/setup.js'
 import { createLog } from '../../src/log.js'
 import { createWechatPlugin } from '../support/official-clients.js'
+import { SILENT_OBSERVER } from '../support/silent-observer.js'
 import { paidTrade, signed, startAnsweringWechat } from '../support/wechat-answers.js'
 
 const OPTIONS: CallOptions = { priority: 'merchant', traceId: 'differential' }
@@ -26,12 +27,7 @@ beforeAll(async () => {
   settings = { ...answering.settings, WECHAT_API_V2_KEY: '0'.repeat(32) }
   const ours = createWechat(loadConfig({ SIGN_REQUIRED: 'false', GATEWAY_TIMEOUT_MS: '3000', ...answering.settings }), {
     log: createLog('silent'),
-    observer: {
-      call: () => undefined,
-      breaker: () => undefined,
-      budgetWait: () => undefined,
-      certificateEnds: () => undefined,
-    },
+    observer: SILENT_OBSERVER,
     now: Date.now,
     random: () => 0,
   })

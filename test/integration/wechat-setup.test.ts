@@ -14,6 +14,7 @@ import { createWechatSandbox, type WechatMode } from '../../src/sandbox/wechat.j
 import { answerMessage, encryptCertificate, signMessage, signV2 } from '../../src/sandbox/wechat-crypto.js'
 import { newPlatformCertificate } from '../../src/sandbox/wechat-keys.js'
 import { writeXml } from '../../src/sandbox/wechat-v2-xml.js'
+import { SILENT_OBSERVER } from '../support/silent-observer.js'
 
 const OPTIONS: CallOptions = { priority: 'merchant', traceId: 'setup0000001' }
 const REF: TradeRef = { outTradeNo: 'P1', gatewayOrderNo: null, payWay: 'qr_code' }
@@ -38,12 +39,7 @@ function build(settings: Readonly<Record<string, string>>, now: () => number = D
     loadConfig({ SIGN_REQUIRED: 'false', GATEWAY_TIMEOUT_MS: '2000', ...settings }),
     {
       log: createLog('info', { write: (line) => void lines.push(JSON.parse(line) as Record<string, unknown>) }),
-      observer: {
-        call: () => undefined,
-        breaker: () => undefined,
-        budgetWait: () => undefined,
-        certificateEnds: () => undefined,
-      },
+      observer: SILENT_OBSERVER,
       now,
       random: () => 0,
     },

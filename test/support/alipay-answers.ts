@@ -6,6 +6,7 @@ import { loadConfig } from '../../src/config.js'
 import { createAlipay } from '../../src/gateways/alipay/setup.js'
 import type { Gateway } from '../../src/gateways/gateway.js'
 import { createLog } from '../../src/log.js'
+import { SILENT_OBSERVER } from './silent-observer.js'
 
 export const QUERY_NODE = 'alipay_trade_query_response'
 export const APP = generateKeyPairSync('rsa', { modulusLength: 2048 })
@@ -84,12 +85,7 @@ export async function startAnswering(
     loadConfig({ SIGN_REQUIRED: 'false', GATEWAY_TIMEOUT_MS: '3000', ...merchantSettings }),
     {
       log: createLog('info', { write: (line) => void lines.push(JSON.parse(line) as Record<string, unknown>) }),
-      observer: {
-        call: () => undefined,
-        breaker: () => undefined,
-        budgetWait: () => undefined,
-        certificateEnds: () => undefined,
-      },
+      observer: SILENT_OBSERVER,
       now: Date.now,
       random: () => 0,
     },

@@ -3,6 +3,7 @@ import { createAlipay } from '../../src/gateways/alipay/setup.js'
 import type { GatewayObserver } from '../../src/gateways/caller.js'
 import { createLog } from '../../src/log.js'
 import { type AlipaySandbox, type AlipaySandboxOptions, createAlipaySandbox } from '../../src/sandbox/alipay.js'
+import { SILENT_OBSERVER } from './silent-observer.js'
 
 export type AlipayUnderTestOptions = Readonly<{
   sandbox?: AlipaySandboxOptions
@@ -16,10 +17,8 @@ export async function startAlipay(options: AlipayUnderTestOptions = {}) {
   await sandbox.listen()
   const calls: Readonly<{ operation: string; outcome: string }>[] = []
   const observer: GatewayObserver = {
+    ...SILENT_OBSERVER,
     call: (_channel, operation, outcome) => void calls.push({ operation, outcome }),
-    breaker: () => undefined,
-    budgetWait: () => undefined,
-    certificateEnds: () => undefined,
   }
   const settings = loadConfig({
     SIGN_REQUIRED: 'false',

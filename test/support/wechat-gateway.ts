@@ -3,6 +3,7 @@ import type { GatewayObserver } from '../../src/gateways/caller.js'
 import { createWechat } from '../../src/gateways/wechat/setup.js'
 import { createLog } from '../../src/log.js'
 import { createWechatSandbox, type WechatSandbox, type WechatSandboxOptions } from '../../src/sandbox/wechat.js'
+import { SILENT_OBSERVER } from './silent-observer.js'
 
 export type ObservedCall = Readonly<{ operation: string; outcome: string }>
 
@@ -22,10 +23,9 @@ export async function startWechat(options: WechatUnderTestOptions = {}) {
   const breakerStates: string[] = []
   const lines: Record<string, unknown>[] = []
   const observer: GatewayObserver = {
+    ...SILENT_OBSERVER,
     call: (_channel, operation, outcome) => void calls.push({ operation, outcome }),
     breaker: (_channel, state) => void breakerStates.push(state),
-    budgetWait: () => undefined,
-    certificateEnds: () => undefined,
   }
   const settings = loadConfig({
     SIGN_REQUIRED: 'false',

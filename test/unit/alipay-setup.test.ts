@@ -8,6 +8,7 @@ import { KeyError } from '../../src/gateways/keys.js'
 import { createLog } from '../../src/log.js'
 import { issueCertificate } from '../../src/sandbox/certificates.js'
 import { ALIPAY, APP, pemOf } from '../support/alipay-answers.js'
+import { SILENT_OBSERVER } from '../support/silent-observer.js'
 
 const DAY_MS = 86_400_000
 const NOW_MS = Date.now()
@@ -68,15 +69,9 @@ function start(settings: Readonly<Record<string, string | undefined>>): string |
       warnings.push(`${setting}: ${daysLeft}`)
     },
   })
-  const observer = {
-    call: () => undefined,
-    breaker: () => undefined,
-    budgetWait: () => undefined,
-    certificateEnds: () => undefined,
-  }
   try {
     const config = loadConfig({ SIGN_REQUIRED: 'false', ...settings })
-    createAlipay(config, { log, observer, now: () => NOW_MS, random: Math.random }).close()
+    createAlipay(config, { log, observer: SILENT_OBSERVER, now: () => NOW_MS, random: Math.random }).close()
     return warnings
   } catch (error) {
     if (error instanceof KeyError) return error.message
