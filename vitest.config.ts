@@ -9,7 +9,8 @@ export default defineConfig({
     testTimeout: 30_000,
     hookTimeout: 60_000,
     pool: 'forks',
-    maxWorkers: 2,
+    // One more than the two cores: some of the tests wait for deadlines.
+    maxWorkers: 3,
     coverage: { provider: 'v8', include: ['src/**'], exclude: ['src/generated/**'] },
   },
 })

@@ -115,14 +115,15 @@ async function playOutage(count: number): Promise<void> {
   await writeFile(file, `${orders.map(lineOf).join('\n')}\n`)
   const imported = await unipay(environment, ['import', file, '--json'])
   expect(JSON.parse(imported.stdout)).toMatchObject({ total: count, created: count })
-  for (const { id } of orders.slice(0, 60)) {
+  const answers = orders.slice(0, 60).map(async ({ id }) => {
     const answer = await fetch(`${api.url}/unipay/syncPay`, {
       method: 'POST',
       headers: { 'content-type': 'application/json' },
       body: signedBody({ paymentId: BigInt(id) }),
     })
     expect(((await answer.json()) as { code: number }).code).toBe(20000)
-  }
+  })
+  await Promise.all(answers)
   expect(await statuses()).toEqual([{ status: 'progress', count }])
   for (const sandbox of [wechat, alipay]) sandbox.reset()
   putTrades()
