@@ -1,5 +1,18 @@
 import pino from 'pino'
 
+/** Who paid, by every name that the gateways have for it. */
+export const PERSONAL_NAMES = [
+  'openid',
+  'sp_openid',
+  'sub_openid',
+  'buyer_id',
+  'buyer_user_id',
+  'buyer_open_id',
+  'buyer_logon_id',
+  'payer_logon_id',
+  'buyer_user_name',
+] as const
+
 /** Never in a log, at whatever depth they stand: secrets, proofs, and who paid. */
 const REDACTED: ReadonlySet<string> = new Set([
   'sign',
@@ -14,15 +27,7 @@ const REDACTED: ReadonlySet<string> = new Set([
   'privateKey',
   'apiV3Key',
   'apiV2Key',
-  'openid',
-  'sub_openid',
-  'sp_openid',
-  'buyer_id',
-  'buyer_user_id',
-  'buyer_open_id',
-  'buyer_logon_id',
-  'payer_logon_id',
-  'buyer_user_name',
+  ...PERSONAL_NAMES,
 ])
 const CENSOR = '[redacted]'
 /** What is nested deeper than this is left out whole; our own lines have three levels. */

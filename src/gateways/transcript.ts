@@ -1,3 +1,4 @@
+import { PERSONAL_NAMES } from '../log.js'
 import type { Exchange } from './gateway.js'
 
 /** A record keeps at most this much of an answer, in characters. */
@@ -6,8 +7,7 @@ const BODY_LENGTH_MAX = 4096
 const FOREIGN_LENGTH_MAX = 200
 
 /** People: who paid. Three characters are enough to compare two records by. */
-const PERSONAL =
-  'openid|sp_openid|sub_openid|buyer_id|buyer_user_id|buyer_open_id|buyer_logon_id|payer_logon_id|buyer_user_name'
+const PERSONAL = PERSONAL_NAMES.join('|')
 /** Secrets and proofs: nothing of them. */
 const SECRET = 'sign|signature|key|nonce_str|ciphertext|alipay_cert_sn'
 
