@@ -20,7 +20,7 @@ export const TEMPLATE_DATABASE = 'unipay_template'
 export async function setup(project: TestProject): Promise<() => Promise<void>> {
   const dataDir = await mkdtemp(path.join(tmpdir(), 'unipay-test-'))
   await chmod(dataDir, 0o711)
-  // fsync off: the data lives for one run. 200 connections: two workers, each with several pools.
+  // fsync off: the data lives for one run. 200 connections: three workers, each with several pools.
   const server = await startEmbedded({ dataDir, fsync: false, maxConnections: 200 })
   const teardown = async (): Promise<void> => {
     await server.stop()

@@ -1,12 +1,12 @@
 import { z } from 'zod'
 
+/** Text that PostgreSQL can keep: no NUL, no half of a surrogate pair. */
+export const storable = (text: z.ZodString) =>
+  text.refine((value) => !value.includes('\0') && value.isWellFormed(), 'must not contain NUL or broken UTF-16')
+
 // What answers are made of. The database's own checks hold these values, so answers say them without looking again.
 
 /** One of a fixed list of words. */
 export const word = (values: readonly string[]) => z.string().meta({ enum: [...values] })
 export const moment = z.string().meta({ format: 'date-time' })
-/** Text that PostgreSQL can keep: no NUL, no half of a surrogate pair. */
-export const storable = (text: z.ZodString) =>
-  text.refine((value) => !value.includes('\0') && value.isWellFormed(), 'must not contain NUL or broken UTF-16')
-
 export const fen = z.int().describe('fen')
