@@ -1,7 +1,7 @@
 import type { Pool } from 'pg'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 
-import { createDatabase, type TestDatabase } from '../support/database.js'
+import { createDatabase, type TestDatabase, untilDisconnected } from '../support/database.js'
 import { OPS_TOKEN, type Sandboxes, startSandboxes, startService } from '../support/service.js'
 
 const ORDERS = 1_000_000
@@ -134,14 +134,7 @@ describe('the operators’ page over a million orders', () => {
   /** How often each large table was read whole, once the connections are closed: that is when the last of it is told. */
   async function scansOf(close: () => Promise<unknown>): Promise<Record<string, number>> {
     await close()
-    const open = async () =>
-      (
-        await pool.query(
-          'SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND application_name = $1',
-          [SERVICE],
-        )
-      ).rowCount
-    await expect.poll(open, { timeout: 10_000 }).toBe(0)
+    await untilDisconnected(pool, SERVICE)
     const { rows } = await pool.query<{ name: string; scans: number }>(
       'SELECT relname AS name, seq_scan::int AS scans FROM pg_stat_user_tables WHERE relname = ANY($1)',
       [LARGE_TABLES],

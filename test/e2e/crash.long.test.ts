@@ -2,9 +2,9 @@
 // each order must find everything as if nothing had happened. FAULT_SEED=… repeats the moments.
 import { setTimeout as pause } from 'node:timers/promises'
 
-import { afterAll, beforeAll, expect, it, vi } from 'vitest'
+import { afterAll, beforeAll, expect, it } from 'vitest'
 
-import { createDatabase, type TestDatabase } from '../support/database.js'
+import { createDatabase, type TestDatabase, untilDisconnected } from '../support/database.js'
 import { breachesOf } from '../support/invariants.js'
 import {
   type Envelope,
@@ -87,15 +87,6 @@ async function live(process: ServiceProcess, ids: readonly string[], random: () 
   await Promise.all(callers)
 }
 
-/** What a killed process had sent is still carried out; only then nothing more comes of it. */
-async function untilDisconnected(name: string): Promise<void> {
-  const sql = 'SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND application_name = $1'
-  await vi.waitFor(async () => expect((await control.pool.query(sql, [name])).rows).toEqual([]), {
-    timeout: 10_000,
-    interval: 5,
-  })
-}
-
 /** What the kill left behind, and its leases ended: they would end by themselves, later than this test wants to wait. */
 async function takeStock(ids: readonly string[]): Promise<void> {
   const { rows } = await control.pool.query<{ id: string; status: string; leased: boolean }>(
@@ -156,7 +147,7 @@ async function lane(number: number, lives: number, seed: number): Promise<void> 
       if (life === lives) return
       unfinished = await Promise.all(Array.from({ length: ORDERS_PER_LIFE }, async (_, index) => await newOrder(index)))
       await live(process, unfinished, random)
-      await untilDisconnected(name)
+      await untilDisconnected(control.pool, name)
       await takeStock(unfinished)
     } finally {
       await process.kill()

@@ -1,6 +1,6 @@
 import { randomBytes } from 'node:crypto'
 import { Client, Pool, type PoolConfig } from 'pg'
-import { inject } from 'vitest'
+import { expect, inject } from 'vitest'
 import { TEMPLATE_DATABASE } from './global-setup.js'
 
 export type TestDatabase = {
@@ -34,6 +34,12 @@ export async function createDatabase(options: { migrated?: boolean } = {}): Prom
     await administer(`DROP DATABASE IF EXISTS ${name} WITH (FORCE)`)
   }
   return { url: address.href, name, pool, drop }
+}
+
+/** What a client had sent is carried out even when it is gone; once the server shows no connection of that name, all of it was. */
+export async function untilDisconnected(pool: Pool, name: string): Promise<void> {
+  const sql = 'SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND application_name = $1'
+  await expect.poll(async () => (await pool.query(sql, [name])).rowCount, { timeout: 10_000, interval: 5 }).toBe(0)
 }
 
 async function administer(statement: string): Promise<void> {
