@@ -104,7 +104,7 @@ export async function compose(config: Config, overrides: Readonly<{ log?: Log; n
   })
   const operations = {
     register: createRegistration(database.pool, database.prisma, { firstSyncAt }),
-    registerMany: createImport(database.pool, database.prisma, { firstSyncAt }),
+    registerMany: createImport(database.pool, { firstSyncAt }),
     records: createRecords(database.prisma),
     retention: createRetention(database.pool),
     exceptions: createExceptions(database.prisma),

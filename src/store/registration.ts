@@ -45,6 +45,9 @@ const COMPARED = [
   'attach',
 ] as const
 
+/** What is compared of an order that is registered already. */
+export type Registered = Pick<OrderRow, (typeof COMPARED)[number] | 'createdAt' | 'expiresAt'>
+
 /** When an order is first asked about; null: never by itself. */
 export type FirstSyncAt = (order: NewOrder, createdAt: Date, expiresAt: Date, now: Date) => Date | null
 
@@ -88,7 +91,7 @@ export function createRegistration(pool: Pool, prisma: PrismaClient, options: Re
 export type Register = ReturnType<typeof createRegistration>
 
 /** The first fact in which this order differs from the registered one. */
-export function differenceOf(order: NewOrder, row: OrderRow): string | undefined {
+export function differenceOf(order: NewOrder, row: Registered): string | undefined {
   const field = COMPARED.find((name) => order[name] !== row[name])
   if (field !== undefined) return field
   if (order.createdAt !== null && order.createdAt.getTime() !== row.createdAt.getTime()) return 'createdAt'

@@ -73,17 +73,26 @@ function tellGrowth(what: string, before: number, peak: number): void {
   process.stdout.write(`import of ${ORDERS} ${what}: RSS grew from ${from} to ${to} MiB\n`)
 }
 
+/** As in the image. */
+const NODE_OPTIONS = '--max-semi-space-size=16'
+/** V8 first collects when the heap reaches a size that depends on how busy the machine is. Here it is no small one. */
+const LATE_FIRST_COLLECTION = '--initial-heap-size=256'
+
 /** Whether this machine can give a command a terminal: `script`, of util-linux. */
 const HAS_SCRIPT = spawnSync('script', ['--version']).error === undefined
 
 /** The command, in a terminal where there is one to be had. What it shows comes back, and the process that is it. */
 function importInTerminal(name: string): { child: ChildProcess; pid: () => number | undefined } {
-  const env = { PATH: process.env['PATH'] ?? '', TERM: 'xterm', COLUMNS: '120', ...commandSettings(service) }
+  const terminal = { TERM: 'xterm', COLUMNS: '120' }
+  const env = { PATH: process.env['PATH'] ?? '', NODE_OPTIONS, ...terminal, ...commandSettings(service) }
   if (!HAS_SCRIPT) {
-    const child = spawn(process.execPath, [CLI, 'import', name], { env, stdio: ['ignore', 'pipe', 'pipe'] })
+    const child = spawn(process.execPath, [LATE_FIRST_COLLECTION, CLI, 'import', name], {
+      env,
+      stdio: ['ignore', 'pipe', 'pipe'],
+    })
     return { child, pid: () => child.pid }
   }
-  const command = `exec '${process.execPath}' '${CLI}' import '${name}'`
+  const command = `exec '${process.execPath}' ${LATE_FIRST_COLLECTION} '${CLI}' import '${name}'`
   const child = spawn('script', ['-qec', command, '/dev/null'], { env, stdio: ['ignore', 'pipe', 'pipe'] })
   const pid = () => {
     try {
@@ -107,10 +116,11 @@ function residentBytes(pid: number | undefined): number | null {
 }
 
 describe('importing 200,000 orders', () => {
-  it('by the route: constant memory, every good one registered, the bad ones listed', async () => {
+  it('by the route, twice: constant memory, every good one registered once, the bad ones listed', async () => {
     // A process of its own, so that neither the sender's memory nor the gateways' is counted; from its start on.
     const { pid, url, stop } = await startServiceProcess({
       ...commandSettings(service),
+      NODE_OPTIONS,
       OPS_TOKENS: `tester:${OPS_TOKEN}`,
       PORT: '0',
       ROLES: 'api',
@@ -121,12 +131,14 @@ describe('importing 200,000 orders', () => {
       peak = Math.max(peak, residentBytes(pid) ?? 0)
     }, SAMPLE_MS)
     const report = await send(url, ORDERS, FIRST_ID)
+    expect(report).toMatchObject({ total: ORDERS, created: ORDERS - BAD, same: 0, conflict: 0, invalid: BAD })
+    const again = await send(url, ORDERS, FIRST_ID)
+    expect(again).toMatchObject({ total: ORDERS, created: 0, same: ORDERS - BAD, conflict: 0, invalid: BAD })
     clearInterval(watch)
     await stop()
-    expect(report).toMatchObject({ total: ORDERS, created: ORDERS - BAD, same: 0, conflict: 0, invalid: BAD })
     expect(report['errors']).toHaveLength(BAD)
     expect(await registered(FIRST_ID, ORDERS)).toEqual(GOOD)
-    tellGrowth('by the route', before, peak)
+    tellGrowth('by the route, twice', before, peak)
     expect(before).toBeGreaterThan(0)
     expect(peak - before).toBeLessThan(GROWTH_BYTES_MAX)
   })
