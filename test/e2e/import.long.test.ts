@@ -73,8 +73,6 @@ function tellGrowth(what: string, before: number, peak: number): void {
   process.stdout.write(`import of ${ORDERS} ${what}: RSS grew from ${from} to ${to} MiB\n`)
 }
 
-/** As in the image. */
-const NODE_OPTIONS = '--max-semi-space-size=16'
 /** V8 first collects when the heap reaches a size that depends on how busy the machine is. Here it is no small one. */
 const LATE_FIRST_COLLECTION = '--initial-heap-size=256'
 
@@ -84,7 +82,7 @@ const HAS_SCRIPT = spawnSync('script', ['--version']).error === undefined
 /** The command, in a terminal where there is one to be had. What it shows comes back, and the process that is it. */
 function importInTerminal(name: string): { child: ChildProcess; pid: () => number | undefined } {
   const terminal = { TERM: 'xterm', COLUMNS: '120' }
-  const env = { PATH: process.env['PATH'] ?? '', NODE_OPTIONS, ...terminal, ...commandSettings(service) }
+  const env = { PATH: process.env['PATH'] ?? '', ...terminal, ...commandSettings(service) }
   if (!HAS_SCRIPT) {
     const child = spawn(process.execPath, [LATE_FIRST_COLLECTION, CLI, 'import', name], {
       env,
@@ -120,7 +118,6 @@ describe('importing 200,000 orders', () => {
     // A process of its own, so that neither the sender's memory nor the gateways' is counted; from its start on.
     const { pid, url, stop } = await startServiceProcess({
       ...commandSettings(service),
-      NODE_OPTIONS,
       OPS_TOKENS: `tester:${OPS_TOKEN}`,
       PORT: '0',
       ROLES: 'api',

@@ -11,14 +11,14 @@ const ERRORS_MAX = 1_000
 
 /**
  * V8 lets a heap grow to some hundred MB before it looks for what is dead, the more so the busier the machine is. An import
- * keeps nothing but leaves 7 MB with every so many orders, so it has them collected: some 25 ms each time.
+ * keeps nothing of its orders, so it has them collected: what is new after each chunk (1 ms), all after so many (25 ms).
  */
-const COLLECT_EVERY_CHUNKS = 20
+const COLLECT_ALL_AFTER_CHUNKS = 20
+type CollectGarbage = (options?: Readonly<{ type: 'minor' }>) => void
 
-function collectGarbage(): void {
+function exposeGarbageCollector(): CollectGarbage {
   setFlagsFromString('--expose-gc')
-  const collect = runInNewContext('gc') as () => void
-  collect()
+  return runInNewContext('gc') as CollectGarbage
 }
 
 export type ImportReport = {
@@ -42,6 +42,7 @@ export async function importOrders(
   const report: ImportReport = { total: 0, created: 0, same: 0, conflict: 0, invalid: 0, errors: [] }
   let waiting: { line: number; order: NewOrder }[] = []
   let chunks = 0
+  const collectGarbage = exposeGarbageCollector()
 
   const refuse = (kind: 'conflict' | 'invalid', line: number, reason: string): void => {
     report[kind] += 1
@@ -59,7 +60,8 @@ export async function importOrders(
     }
     options.onProgress?.(report)
     chunks += 1
-    if (chunks % COLLECT_EVERY_CHUNKS === 0) collectGarbage()
+    if (chunks % COLLECT_ALL_AFTER_CHUNKS === 0) collectGarbage()
+    else collectGarbage({ type: 'minor' })
   }
 
   for await (const read of lines) {
