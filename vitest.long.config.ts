@@ -1,10 +1,10 @@
 import { defineConfig } from 'vitest/config'
 
-/** One core is enough for each of these, and none of them measures how quick something is. */
-const IN_PAIRS = [
+/** One core is enough for each of these, or they wait most of the time; none measures how quick something is. */
+const TOGETHER = [
   'test/property/**/*.long.test.ts',
   'test/integration/**/*.long.test.ts',
-  'test/e2e/{incident,runbook}.long.test.ts',
+  'test/e2e/{docs,incident,readme,runbook,slow-clients}.long.test.ts',
 ]
 
 export default defineConfig({
@@ -16,14 +16,15 @@ export default defineConfig({
     projects: [
       {
         extends: true,
-        test: { name: 'in pairs', include: IN_PAIRS, maxWorkers: 2, sequence: { groupOrder: 1 } },
+        // Three for two cores, as long as one of them waits.
+        test: { name: 'together', include: TOGETHER, maxWorkers: 3, sequence: { groupOrder: 1 } },
       },
       {
         extends: true,
         test: {
           name: 'alone',
           include: ['test/**/*.long.test.ts'],
-          exclude: IN_PAIRS,
+          exclude: TOGETHER,
           // One file after the other: these load both cores by themselves, or measure.
           maxWorkers: 1,
           fileParallelism: false,

@@ -393,6 +393,7 @@ function endsWithProcess(child: ChildProcess, pid: number): () => void {
     if (!hasEnded(child)) process.kill(pid, 'SIGINT')
   }
   process.once('exit', end)
+  child.once('exit', () => process.off('exit', end))
   return end
 }
 

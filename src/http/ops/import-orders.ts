@@ -11,14 +11,18 @@ const ERRORS_MAX = 1_000
 
 /**
  * V8 lets a heap grow to some hundred MB before it looks for what is dead, the more so the busier the machine is. An import
- * keeps nothing of its orders, so it has them collected: what is new after each chunk (1 ms), all after so many (25 ms).
+ * keeps nothing of its orders and has them collected: what is new after each full chunk (1 ms), all after so many (25 ms).
  */
-const COLLECT_ALL_AFTER_CHUNKS = 20
-type CollectGarbage = (options?: Readonly<{ type: 'minor' }>) => void
+const COLLECT_ALL_AFTER_CHUNKS = 10
+let collect: ((options?: Readonly<{ type: 'minor' }>) => void) | undefined
 
-function exposeGarbageCollector(): CollectGarbage {
-  setFlagsFromString('--expose-gc')
-  return runInNewContext('gc') as CollectGarbage
+function collectGarbageAfter(chunks: number): void {
+  if (collect === undefined) {
+    setFlagsFromString('--expose-gc')
+    collect = runInNewContext('gc') as NonNullable<typeof collect>
+  }
+  if (chunks % COLLECT_ALL_AFTER_CHUNKS === 0) collect()
+  else collect({ type: 'minor' })
 }
 
 export type ImportReport = {
@@ -42,7 +46,6 @@ export async function importOrders(
   const report: ImportReport = { total: 0, created: 0, same: 0, conflict: 0, invalid: 0, errors: [] }
   let waiting: { line: number; order: NewOrder }[] = []
   let chunks = 0
-  const collectGarbage = exposeGarbageCollector()
 
   const refuse = (kind: 'conflict' | 'invalid', line: number, reason: string): void => {
     report[kind] += 1
@@ -59,9 +62,6 @@ export async function importOrders(
       } else report[outcome.kind] += 1
     }
     options.onProgress?.(report)
-    chunks += 1
-    if (chunks % COLLECT_ALL_AFTER_CHUNKS === 0) collectGarbage()
-    else collectGarbage({ type: 'minor' })
   }
 
   for await (const read of lines) {
@@ -69,7 +69,10 @@ export async function importOrders(
     const order = 'unreadable' in read ? read.unreadable : orderOf(read.value)
     if (typeof order === 'string') refuse('invalid', read.line, order)
     else waiting.push({ line: read.line, order })
-    if (waiting.length >= IMPORT_CHUNK) await flush()
+    if (waiting.length < IMPORT_CHUNK) continue
+    await flush()
+    chunks += 1
+    collectGarbageAfter(chunks)
   }
   if (waiting.length > 0) await flush()
   // Conflicts are found later than unreadable lines, and a reader of CSV hands bad lines out early.
