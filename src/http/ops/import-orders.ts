@@ -11,17 +11,19 @@ const ERRORS_MAX = 1_000
 
 /**
  * V8 lets a heap grow to some hundred MB before it looks for what is dead, the more so the busier the machine is. An import
- * keeps nothing of its orders and has them collected: what is new after each full chunk (1 ms), all after so many (25 ms).
+ * keeps nothing of its lines, good or bad, and has them collected: what is new after so many (1 ms), all after more (25 ms).
  */
-const COLLECT_ALL_AFTER_CHUNKS = 10
+const COLLECT_NEW_EVERY_LINES = 500
+const COLLECT_ALL_EVERY_LINES = 5_000
 let collect: ((options?: Readonly<{ type: 'minor' }>) => void) | undefined
 
-function collectGarbageAfter(chunks: number): void {
+function collectGarbageAfter(lines: number): void {
+  if (lines % COLLECT_NEW_EVERY_LINES !== 0) return
   if (collect === undefined) {
     setFlagsFromString('--expose-gc')
     collect = runInNewContext('gc') as NonNullable<typeof collect>
   }
-  if (chunks % COLLECT_ALL_AFTER_CHUNKS === 0) collect()
+  if (lines % COLLECT_ALL_EVERY_LINES === 0) collect()
   else collect({ type: 'minor' })
 }
 
@@ -45,7 +47,6 @@ export async function importOrders(
 ): Promise<ImportReport> {
   const report: ImportReport = { total: 0, created: 0, same: 0, conflict: 0, invalid: 0, errors: [] }
   let waiting: { line: number; order: NewOrder }[] = []
-  let chunks = 0
 
   const refuse = (kind: 'conflict' | 'invalid', line: number, reason: string): void => {
     report[kind] += 1
@@ -69,10 +70,8 @@ export async function importOrders(
     const order = 'unreadable' in read ? read.unreadable : orderOf(read.value)
     if (typeof order === 'string') refuse('invalid', read.line, order)
     else waiting.push({ line: read.line, order })
-    if (waiting.length < IMPORT_CHUNK) continue
-    await flush()
-    chunks += 1
-    collectGarbageAfter(chunks)
+    if (waiting.length >= IMPORT_CHUNK) await flush()
+    collectGarbageAfter(report.total)
   }
   if (waiting.length > 0) await flush()
   // Conflicts are found later than unreadable lines, and a reader of CSV hands bad lines out early.
