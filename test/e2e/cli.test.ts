@@ -25,23 +25,17 @@ afterAll(async () => {
 const unipay = async (args: readonly string[], more: Record<string, string> = {}, options: RunOptions = {}) =>
   await run({ ...commandSettings(service), ...more }, args, options)
 
-async function paid(more: Record<string, unknown> = {}): Promise<string> {
-  const id = await service.register(more)
-  service.wechat.putTrade(id, { state: 'SUCCESS', amount: 1000 })
-  return id
-}
-
 /** Orders of one day of their own, paid there. */
 async function paidOn(day: string, count: number): Promise<readonly string[]> {
   const ids: string[] = []
-  for (let n = 0; n < count; n++) ids.push(await paid({ createTime: `${day}T00:00:0${n}Z` }))
+  for (let n = 0; n < count; n++) ids.push(await service.registerPaid({ createTime: `${day}T00:00:0${n}Z` }))
   return ids
 }
 const windowOf = (day: string) => ['--from', `${day}T00:00:00Z`, '--to', `${day}T12:00:00Z`]
 
 describe('unipay sign', () => {
   it('prints a curl line that the service takes, needs no database, and quotes what a shell would read', async () => {
-    const id = await paid({ businessNo: '77001' })
+    const id = await service.registerPaid({ businessNo: '77001' })
     const { status, stdout } = await unipay(['sign', id], { DATABASE_URL: 'postgresql://nobody@127.0.0.1:9/none' })
     expect(status).toBe(0)
     expect(stdout).toContain(`curl -s ${service.url.replace('localhost', '127.0.0.1')}/unipay/syncPay`)
@@ -57,7 +51,7 @@ describe('unipay sign', () => {
 
 describe('unipay sync and show', () => {
   it('sync --dry-run changes nothing, sync repairs, show tells both stories', async () => {
-    const id = await paid()
+    const id = await service.registerPaid()
     const dry = await unipay(['sync', id, '--dry-run', '--json'])
     expect(dry).toMatchObject({ status: 0 })
     expect(JSON.parse(dry.stdout)).toMatchObject({ dryRun: true, repair: true, decision: { action: 'settle' } })
@@ -75,7 +69,7 @@ describe('unipay sync and show', () => {
 
   it('says in a sentence why nothing was done, with status 1', async () => {
     const [forged, none, foreign] = [
-      await paid(),
+      await service.registerPaid(),
       await service.register({ channel: null }),
       await service.register({ channel: 'union_pay' }),
     ]
@@ -197,7 +191,10 @@ describe('unipay exceptions, resolve, notices and redeliver', () => {
       status: 1,
       stderr: expect.stringContaining('by cli:mei already'),
     })
-    const told = [await paid({ notifyUrl: 'http://127.0.0.1:9/' }), await paid({ notifyUrl: 'http://127.0.0.1:9/' })]
+    const told = [
+      await service.registerPaid({ notifyUrl: 'http://127.0.0.1:9/' }),
+      await service.registerPaid({ notifyUrl: 'http://127.0.0.1:9/' }),
+    ]
     for (const order of told) await service.sync(order)
     const page = await unipay(['notices', '--state', 'pending', '--limit', '1'])
     const before = /There are more: --before (\d+)/.exec(page.stdout)?.[1] ?? ''

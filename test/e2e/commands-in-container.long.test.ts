@@ -20,12 +20,6 @@ afterAll(async () => {
   await rm(folder, { recursive: true, force: true })
 })
 
-async function paid(more: Record<string, unknown> = {}): Promise<string> {
-  const id = await service.register(more)
-  service.wechat.putTrade(id, { state: 'SUCCESS', amount: 1000 })
-  return id
-}
-
 describe('in a container as it is meant to be run', () => {
   const nobody = { uid: 54_321, gid: 54_321 }
   const needed = [process.execPath, CLI].map((file) => path.dirname(file))
@@ -51,14 +45,14 @@ describe('in a container as it is meant to be run', () => {
     await chmod(folder, 0o755)
     const there = async (...args: string[]) =>
       await run(files, args, isNobody ? { uid: nobody.uid, cwd: '/' } : { cwd: '/' })
-    const id = await paid()
+    const id = await service.registerPaid()
     expect(await there('sync', id, '--json')).toMatchObject({ status: 0, stderr: '' })
     expect((await service.history(id)).syncs).toMatchObject([
       { actor: isNobody ? 'cli:uid-54321' : expect.stringMatching(/^cli:/) },
     ])
     const orders = path.join(folder, 'production.csv')
     await writeFile(orders, `paymentId,businessNo,channel,amount\n${newPaymentId()},PR1,ali_pay,7\n`)
-    const notice = await paid({ notifyUrl: 'http://127.0.0.1:9/' })
+    const notice = await service.registerPaid({ notifyUrl: 'http://127.0.0.1:9/' })
     await service.sync(notice)
     const noticeId = (await service.history(notice)).notices[0]?.id ?? ''
     const wrong = await service.register()

@@ -857,15 +857,9 @@ describe('25 the database goes away', () => {
       await proxy.close()
     }
   }
-  const paid = async () => {
-    const id = await service.register(NOTIFIED)
-    service.wechat.putTrade(id, { state: 'SUCCESS', amount: 1000 })
-    return id
-  }
-
   it('before the lease: 10001 and nothing happened; once it is back, all is well by itself', async () => {
     await behindProxy(async (own, proxy) => {
-      const id = await paid()
+      const id = await service.registerPaid(NOTIFIED)
       proxy.setMode('closed')
       expect(await own.sync(id)).toMatchObject({ code: 10001, msg: '系统错误', data: null })
       expect(service.wechat.calls(id).query).toBe(0)
@@ -876,7 +870,7 @@ describe('25 the database goes away', () => {
 
   it('when the lease’s answer is lost: 10001, and the order is free again when the lease expires', async () => {
     await behindProxy(async (own, proxy) => {
-      const id = await paid()
+      const id = await service.registerPaid(NOTIFIED)
       const cut = proxy.cutOn('lease_by_id', 'after')
       expect(await own.sync(id)).toMatchObject({ code: 10001 })
       await cut
@@ -890,7 +884,7 @@ describe('25 the database goes away', () => {
     'the connection breaks %s the commit: re-read on another, told as it is',
     async (moment) => {
       await behindProxy(async (own, proxy) => {
-        const id = await paid()
+        const id = await service.registerPaid(NOTIFIED)
         const cut = proxy.cutOn('commit_sync', moment)
         const answer = await own.sync(id)
         await cut
@@ -908,7 +902,7 @@ describe('25 the database goes away', () => {
     'it is gone from %s the commit on: 10001, and nothing is half done',
     async (moment) => {
       await behindProxy(async (own, proxy) => {
-        const id = await paid()
+        const id = await service.registerPaid(NOTIFIED)
         const gone = proxy.cutOn('commit_sync', moment).then(() => proxy.setMode('closed'))
         expect(await own.sync(id)).toMatchObject({ code: 10001, data: null })
         await gone
@@ -937,7 +931,7 @@ describe('25 the database goes away', () => {
 
   it('a dry run that cannot give its lease back leaves no record, and the order is free when the lease expires', async () => {
     await behindProxy(async (own, proxy) => {
-      const id = await paid()
+      const id = await service.registerPaid(NOTIFIED)
       const before = await dueInS(id)
       const cut = proxy.cutOn('release_lease', 'before')
       expect(await own.ops('POST', `/ops/orders/${id}/sync?dryRun=true`)).toMatchObject({ status: 500 })
@@ -951,7 +945,7 @@ describe('25 the database goes away', () => {
 
   it('a connection that breaks with EPIPE is lost like any other', async () => {
     await behindProxy(async (own) => {
-      const id = await paid()
+      const id = await service.registerPaid(NOTIFIED)
       const { pool } = own.service.database
       pool.once('acquire', () => undefined)
       const hold = service.wechat.holdNext('query', id)
@@ -969,7 +963,7 @@ describe('25 the database goes away', () => {
 
   it('the answer to a dry run or a failed sync is no exception: a lost one changes nothing', async () => {
     await behindProxy(async (own, proxy) => {
-      const id = await paid()
+      const id = await service.registerPaid(NOTIFIED)
       service.wechat.addFaults([{ on: 'query', fault: 'unsigned', outTradeNo: id }])
       const cut = proxy.cutOn('commit_sync', 'after')
       expect(await own.sync(id)).toMatchObject({ code: 20000 })

@@ -56,16 +56,10 @@ async function openMerchant() {
   return { url: `http://127.0.0.1:${(server.address() as AddressInfo).port}/notify`, received }
 }
 
-async function paid(service: TestService, order: Record<string, unknown> = {}): Promise<string> {
-  const id = await service.register(order)
-  service.wechat.putTrade(id, { state: 'SUCCESS', amount: 1000 })
-  return id
-}
-
 describe('one line for each merchant request', () => {
   it('a sync’s has everything that an operator filters by', async () => {
     const { service, of } = await logged({ environment: { LOG_LEVEL: 'info' } })
-    const id = await paid(service)
+    const id = await service.registerPaid()
     const answer = await service.post(signedBody({ paymentId: BigInt(id), clientIp: '203.0.113.9' }), {
       'content-type': 'application/json',
       traceparent: TRACEPARENT,
@@ -102,7 +96,7 @@ describe('one line for each merchant request', () => {
     })
     const wrong = await service.register()
     service.wechat.putTrade(wrong, { state: 'SUCCESS', amount: 1 })
-    const unknown = await paid(service)
+    const unknown = await service.registerPaid()
     service.wechat.addFaults([{ on: 'query', fault: 'unsigned', outTradeNo: unknown }])
     const answers: [Envelope, Partial<Line>][] = [
       [await service.post('{'), { event: 'refused', code: 10005, result: 'unreadable' }],
@@ -113,7 +107,7 @@ describe('one line for each merchant request', () => {
       [await service.sync(newPaymentId()), { event: 'sync', outcome: 'not_found' }],
       [await service.sync(await service.register({ channel: null })), { event: 'sync', outcome: 'no_channel' }],
       [await service.sync(unknown), { event: 'sync', outcome: 'gateway_unknown', reason: 'unsigned' }],
-      [await service.sync(await paid(service)), { event: 'sync', outcome: 'synced' }],
+      [await service.sync(await service.registerPaid()), { event: 'sync', outcome: 'synced' }],
     ]
     for (const [{ traceId }, line] of answers)
       expect(of(traceId)).toEqual([expect.objectContaining({ ...line, level: 'info' })])
@@ -143,7 +137,7 @@ describe('a trace leads from the caller to the notice', () => {
   async function traced(call: (service: TestService, id: string) => Promise<string>) {
     const { service, of } = await logged({ environment: { LOG_LEVEL: 'info' } })
     const merchant = await openMerchant()
-    const id = await paid(service, { notifyUrl: merchant.url })
+    const id = await service.registerPaid({ notifyUrl: merchant.url })
     const traceId = await call(service, id)
     await finishRounds(service.service.courier)
     const { rows } = await service.pool.query<Record<string, string>>(
@@ -201,7 +195,7 @@ describe('a trace leads from the caller to the notice', () => {
   ])('what is no trace, "%s", is not passed on', async (traceparent) => {
     const { service, of } = await logged({ environment: { LOG_LEVEL: 'info' } })
     const merchant = await openMerchant()
-    const id = await paid(service, { notifyUrl: merchant.url })
+    const id = await service.registerPaid({ notifyUrl: merchant.url })
     const headers = { 'content-type': 'application/json', traceparent }
     const { traceId } = await service.post(signedBody({ paymentId: BigInt(id) }), headers)
     await finishRounds(service.service.courier)
@@ -213,7 +207,7 @@ describe('a trace leads from the caller to the notice', () => {
 describe('a gateway call at debug', () => {
   it('has its exchanges, masked, under the caller’s trace; and at info there is none', async () => {
     const { service, of } = await logged({ environment: { LOG_LEVEL: 'debug' } })
-    const { traceId } = await service.sync(await paid(service))
+    const { traceId } = await service.sync(await service.registerPaid())
     const [call] = of(traceId).filter(({ event }) => event === 'gateway_call')
     expect(call).toMatchObject({
       level: 'debug',
@@ -223,7 +217,7 @@ describe('a gateway call at debug', () => {
       exchanges: [{ method: 'GET', status: 200, body: expect.stringContaining('"openid":"o') as string }],
     })
     const quiet = await logged({ environment: { LOG_LEVEL: 'info' } })
-    await quiet.service.sync(await paid(quiet.service))
+    await quiet.service.sync(await quiet.service.registerPaid())
     expect(quiet.text()).not.toContain('gateway_call')
   })
 })

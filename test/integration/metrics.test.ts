@@ -49,14 +49,8 @@ describe('each metric moves when its thing happens', () => {
     await work()
     return growth(before, await scrape(service.url))
   }
-  const paid = async (order: Record<string, unknown> = {}) => {
-    const id = await service.register(order)
-    service.wechat.putTrade(id, { state: 'SUCCESS', amount: 1000 })
-    return id
-  }
-
   it.each([
-    ['0', 'success', async () => await service.sync(await paid())],
+    ['0', 'success', async () => await service.sync(await service.registerPaid())],
     ['10005', 'unreadable', async () => await service.post('{')],
     ['10006', 'invalid', async () => await service.post('{"businessNo":"B1"}')],
     ['20000', 'unsigned', async () => await service.post('{"businessNo":"B1","reqTime":1}')],
@@ -81,7 +75,7 @@ describe('each metric moves when its thing happens', () => {
       '20000',
       'gateway_unknown',
       async () => {
-        const id = await paid()
+        const id = await service.registerPaid()
         service.wechat.addFaults([{ on: 'query', fault: 'unsigned', outTradeNo: id }])
         await service.sync(id)
       },
@@ -113,7 +107,7 @@ describe('each metric moves when its thing happens', () => {
   })
 
   it('a sync and its repair, by source, channel, outcome and way, with the order’s money and age', async () => {
-    const id = await paid()
+    const id = await service.registerPaid()
     const grew = await during(async () => await service.sync(id))
     const labels = { source: 'merchant', channel: 'wechat_pay', outcome: 'synced' }
     expect(grew('unipay_sync_duration_seconds_count', labels)).toBe(1)
@@ -156,8 +150,8 @@ describe('each metric moves when its thing happens', () => {
   })
 
   it('a lease that another sync holds, and one that was lost on the way', async () => {
-    const held = await paid()
-    const lost = await paid()
+    const held = await service.registerPaid()
+    const lost = await service.registerPaid()
     const lease = async (id: string, token: string) =>
       await service.pool.query(
         `UPDATE orders SET lease_token = $2, lease_expires_at = now() + interval '1 minute' WHERE id = $1`,
@@ -195,11 +189,11 @@ describe('each metric moves when its thing happens', () => {
   })
 
   it('a notice: its sends, what it had waited, and its death', async () => {
-    await service.sync(await paid({ notifyUrl }))
+    await service.sync(await service.registerPaid({ notifyUrl }))
     const delivered = await during(async () => await finishRounds(service.service.courier))
     expect(delivered('unipay_notice_attempt_duration_seconds_count', { outcome: 'delivered' })).toBe(1)
     expect(delivered('unipay_notice_delivery_lag_seconds_count')).toBe(1)
-    const id = await paid({ notifyUrl: PLACE })
+    const id = await service.registerPaid({ notifyUrl: PLACE })
     await service.sync(id)
     await service.pool.query('UPDATE notices SET attempts = 15 WHERE order_id = $1', [id])
     const died = await during(async () => await finishRounds(service.service.courier))

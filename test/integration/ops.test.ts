@@ -22,12 +22,6 @@ afterAll(async () => {
   await service.stop()
 })
 
-async function paidOrder(order: Record<string, unknown> = {}, trade: Record<string, unknown> = {}): Promise<string> {
-  const id = await service.register(order)
-  service.wechat.putTrade(id, { state: 'SUCCESS', amount: 1000, ...trade })
-  return id
-}
-
 async function syncByOperator(id: string, query = ''): Promise<{ status: number; body: Synced }> {
   const { status, body } = await service.ops('POST', `/ops/orders/${id}/sync${query}`)
   return { status, body: body as Synced }
@@ -35,7 +29,7 @@ async function syncByOperator(id: string, query = ''): Promise<{ status: number;
 
 describe('POST /ops/orders/{id}/sync', () => {
   it('repairs, and the records carry the operator’s name and the answer’s trace id', async () => {
-    const id = await paidOrder()
+    const id = await service.registerPaid()
     const { status, body } = await syncByOperator(id)
     expect(status).toBe(200)
     expect(body).toMatchObject({
@@ -54,7 +48,7 @@ describe('POST /ops/orders/{id}/sync', () => {
   })
 
   it('a dry run says what would be done, on which evidence and why, and changes nothing', async () => {
-    const id = await paidOrder()
+    const id = await service.registerPaid()
     const before = await service.history(id)
     const { status, body } = await syncByOperator(id, '?dryRun=true')
     expect(status).toBe(200)
@@ -70,7 +64,7 @@ describe('POST /ops/orders/{id}/sync', () => {
   })
 
   it('an answer about another amount changes nothing and says which field differs', async () => {
-    const id = await paidOrder({}, { amount: 1 })
+    const id = await service.registerPaid({}, { amount: 1 })
     const { status, body } = await syncByOperator(id)
     expect(status).toBe(200)
     expect(body).toMatchObject({ outcome: 'mismatch', repair: false, decision: { exception: 'amount_mismatch' } })
@@ -79,7 +73,7 @@ describe('POST /ops/orders/{id}/sync', () => {
   })
 
   it('a gateway that cannot be understood is 502, and nothing changes', async () => {
-    const id = await paidOrder()
+    const id = await service.registerPaid()
     service.wechat.addFaults([{ on: 'query', fault: 'tampered', times: 3, outTradeNo: id }])
     const answer = await service.ops('POST', `/ops/orders/${id}/sync`)
     expect(answer).toMatchObject({ status: 502, body: { title: 'Bad Gateway', status: 502 } })
@@ -103,7 +97,7 @@ describe('exceptions', () => {
   it('are listed newest first, filtered, in pages that neither repeat nor skip one', async () => {
     const ids: string[] = []
     for (let index = 0; index < 5; index++) {
-      const id = await paidOrder({}, { amount: 1 })
+      const id = await service.registerPaid({}, { amount: 1 })
       ids.unshift(id)
       await service.sync(id)
     }
@@ -123,7 +117,7 @@ describe('exceptions', () => {
   })
 
   it('are resolved once, by name and with a reason, and the same finding does not open again', async () => {
-    const id = await paidOrder({}, { amount: 2 })
+    const id = await service.registerPaid({}, { amount: 2 })
     await service.sync(id)
     const open = (await service.history(id)).exceptions[0]
     const resolve = async () =>
@@ -144,7 +138,7 @@ describe('exceptions', () => {
 
 describe('notices', () => {
   it('a dead one is due again, its schedule from the start, once an operator asks for it', async () => {
-    const id = await paidOrder({ notifyUrl: 'http://127.0.0.1:9/notice' })
+    const id = await service.registerPaid({ notifyUrl: 'http://127.0.0.1:9/notice' })
     await service.sync(id)
     const noticeId = (await service.history(id)).notices[0]?.id ?? ''
     await service.pool.query(`UPDATE notices SET state = 'dead', attempts = 16, next_attempt_at = NULL WHERE id = $1`, [

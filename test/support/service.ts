@@ -7,6 +7,7 @@ import { loadConfig } from '../../src/config.js'
 import { type SignField, signatureOf, signText } from '../../src/domain/sign.js'
 import { createLog } from '../../src/log.js'
 import { type AlipaySandbox, createAlipaySandbox } from '../../src/sandbox/alipay.js'
+import type { TradeInput } from '../../src/sandbox/trades.js'
 import { createWechatSandbox, type WechatSandbox, type WechatSandboxOptions } from '../../src/sandbox/wechat.js'
 import { createDatabase, type TestDatabase } from './database.js'
 
@@ -143,6 +144,24 @@ export async function startService(options: ServiceOptions = {}) {
     return { status: response.status, body: await response.json() }
   }
 
+  /** Registers an order; what is not given is an old enough WeChat order of 10 yuan. Its id comes back. */
+  async function register(order: Partial<NewOrder> = {}): Promise<string> {
+    const paymentId = order.paymentId ?? newPaymentId()
+    const createTime = new Date(Date.now() - 600_000).toISOString()
+    const registered = await ops('POST', '/ops/orders', {
+      paymentId,
+      businessNo: `B${paymentId}`,
+      channel: 'wechat_pay',
+      amount: 1000,
+      createTime,
+      expiredTime: new Date(Date.now() + 600_000).toISOString(),
+      ...order,
+    })
+    if (registered.status !== 201)
+      throw new Error(`registering answered ${registered.status}: ${JSON.stringify(registered.body)}`)
+    return paymentId
+  }
+
   return {
     url,
     service,
@@ -154,21 +173,11 @@ export async function startService(options: ServiceOptions = {}) {
     ops,
     /** A merchant's signed call for one order. */
     sync: async (paymentId: string) => await post(signedBody({ paymentId: BigInt(paymentId) })),
-    /** Registers an order; what is not given is an old enough WeChat order of 10 yuan. Its id comes back. */
-    async register(order: Partial<NewOrder> = {}): Promise<string> {
-      const paymentId = order.paymentId ?? newPaymentId()
-      const createTime = new Date(Date.now() - 600_000).toISOString()
-      const registered = await ops('POST', '/ops/orders', {
-        paymentId,
-        businessNo: `B${paymentId}`,
-        channel: 'wechat_pay',
-        amount: 1000,
-        createTime,
-        expiredTime: new Date(Date.now() + 600_000).toISOString(),
-        ...order,
-      })
-      if (registered.status !== 201)
-        throw new Error(`registering answered ${registered.status}: ${JSON.stringify(registered.body)}`)
+    register,
+    /** The same, paid there: 10 yuan, or as `trade` has it. */
+    async registerPaid(order: Partial<NewOrder> = {}, trade: Partial<TradeInput> = {}): Promise<string> {
+      const paymentId = await register(order)
+      wechat.putTrade(paymentId, { state: 'SUCCESS', amount: 1000, ...trade })
       return paymentId
     },
     async history(paymentId: string): Promise<History> {
