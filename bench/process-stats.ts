@@ -13,7 +13,7 @@ export function cpuUs(pid: number): number {
 export function treeCpuUs(pid: number): number {
   const fields = statFields(pid)
   const own = (Number(fields[11]) + Number(fields[12]) + Number(fields[13]) + Number(fields[14])) * TICK_US
-  return childrenOf(pid).reduce((sum, child) => sum + cpuUs(child), own)
+  return childrenOf(pid).reduce((sum, child) => sum + (Number(child[11]) + Number(child[12])) * TICK_US, own)
 }
 
 /** Memory that a process has in RAM. MiB. */
@@ -28,16 +28,16 @@ function statFields(pid: number): string[] {
   return text.slice(text.lastIndexOf(')') + 2).split(' ')
 }
 
-function childrenOf(pid: number): number[] {
+/** Read once each: a child may end between two looks at it. */
+function childrenOf(pid: number): string[][] {
   return readdirSync('/proc')
     .filter((name) => /^\d+$/.test(name))
-    .map(Number)
-    .filter((candidate) => {
+    .flatMap((name) => {
       try {
-        return statFields(candidate)[1] === String(pid)
+        const fields = statFields(Number(name))
+        return fields[1] === String(pid) ? [fields] : []
       } catch {
-        // It ended while we looked.
-        return false
+        return []
       }
     })
 }
