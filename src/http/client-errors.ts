@@ -26,6 +26,11 @@ const ANSWERS: Readonly<Record<string, string>> = {
 export function onClientError(error: Error & { code?: string }, socket: Socket): void {
   if (error.code === 'ERR_HTTP_REQUEST_TIMEOUT' && uploads.has(socket)) return
   if (error.code === 'ECONNRESET' || socket.destroyed) return
+  // It ended in the middle of a request: nobody reads an answer. Thousands may do so at once, when an attack stops.
+  if (error.code === 'HPE_INVALID_EOF_STATE') {
+    socket.destroy()
+    return
+  }
   const answer = ANSWERS[error.code ?? ''] ?? '400 Bad Request'
   if (socket.writable) socket.write(`HTTP/1.1 ${answer}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n`)
   socket.destroy()

@@ -119,6 +119,8 @@ function onNotFound(request: FastifyRequest, reply: FastifyReply): FastifyReply 
 function onError(error: FastifyError, request: FastifyRequest, reply: FastifyReply): FastifyReply {
   const status = error.statusCode ?? 500
   const isMerchant = MERCHANT_PATH.test(request.url)
+  // Who left before his request was here in full is answered nothing.
+  if (isMerchant && request.raw.destroyed && !request.raw.complete) return reply.hijack()
   if (status >= 500) request.log.error({ event: 'request_failed', method: request.method, err: error })
   if (isMerchant) {
     if (status >= 500) return sendEnvelope(reply, errorReply('unexpected', request))

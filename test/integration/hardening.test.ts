@@ -34,6 +34,23 @@ async function raw(url: string, bytes: string | Buffer, isEnough?: (text: string
   })
 }
 
+/** The same for somebody who leaves once his bytes have been read, which the answer to another request shows. */
+async function leaving(url: string, bytes: string, leave: (socket: Socket) => void): Promise<string> {
+  const { hostname, port } = new URL(url)
+  const socket = connect(Number(port), hostname)
+  let text = ''
+  socket.on('data', (chunk) => {
+    text += chunk.toString('latin1')
+  })
+  socket.on('error', () => undefined)
+  const closed = new Promise<void>((resolve) => socket.once('close', () => resolve()))
+  await new Promise<void>((resolve) => socket.write(bytes, () => resolve()))
+  await (await fetch(`${url}/healthz`)).text()
+  leave(socket)
+  await closed
+  return text
+}
+
 async function call(from: TestService, headers: Record<string, string> = {}) {
   const response = await fetch(`${from.url}/unipay/syncPay`, {
     method: 'POST',
@@ -79,6 +96,22 @@ describe('what is no proper request', () => {
     const many = await raw(service.url, request.repeat(5_000))
     expect(many.split('HTTP/1.1 200').length).toBeLessThan(5_000)
   })
+})
+
+it('who leaves in the middle of a request is answered nothing, and costs no line of the log', async () => {
+  const lines: string[] = []
+  const logging = await startService({ environment: { LOG_LEVEL: 'info' }, onLogLine: (line) => lines.push(line) })
+  const half =
+    'POST /unipay/syncPay HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 1000\r\n\r\n{'
+  expect(await leaving(logging.url, half, (socket) => socket.end())).toBe('')
+  expect(await leaving(logging.url, half, (socket) => socket.resetAndDestroy())).toBe('')
+  // A request that is refused, after them, has its line.
+  await logging.post('{')
+  await vi.waitFor(() => expect(lines.filter((line) => line.includes('"event":"refused"'))).toHaveLength(1))
+  expect(await (await fetch(`${logging.url}/metrics`)).text()).toContain(
+    'unipay_merchant_request_duration_seconds_count{code="10005",result="unreadable"} 1',
+  )
+  await logging.stop()
 })
 
 it('a failure here is told by its trace id alone', async () => {
