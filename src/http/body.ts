@@ -27,6 +27,8 @@ const INT64_MAX = 2n ** 63n - 1n
 const LITERAL_LENGTH_MAX = 40
 
 const utf8 = new TextDecoder('utf-8', { fatal: true })
+/** CONTRACT: of a key given twice the last one counts, for the signature and for its reader alike. */
+const LAST_WINS = { onDuplicateKey: ({ newValue }: Readonly<{ newValue: unknown }>) => newValue }
 
 class Unreadable extends Error {}
 
@@ -42,7 +44,7 @@ const VALID = z.object({
 
 /**
  * Reads the untouched bytes of a request: UTF-8 JSON whose numbers are taken from their literal text, so that ids above
- * 2^53 survive. A key given twice with two values is refused: the signature would cover one and the reader see another.
+ * 2^53 survive. What is signed and what is read are the same parsed values.
  */
 export function readBody(bytes: Buffer): BodyOutcome {
   try {
@@ -79,7 +81,7 @@ export function readBody(bytes: Buffer): BodyOutcome {
 function fieldsOf(bytes: Buffer): ReadonlyMap<string, unknown> {
   let value: unknown
   try {
-    value = parse(utf8.decode(bytes))
+    value = parse(utf8.decode(bytes), undefined, LAST_WINS)
   } catch (error) {
     // RangeError: nested deeper than the stack; TypeError: not UTF-8.
     const what =

@@ -50,7 +50,11 @@ export function createBoundServer(
 
   // Node goes on with what it has read of a connection that was cut, which may be a thousand requests more: nobody
   // waits for their answers.
-  server.on('request', (request: IncomingMessage, response: ServerResponse) => {
+  server.on('request', admit)
+  // An expectation that nobody knows changes nothing about the request. Node would refuse it with a status of its own.
+  server.on('checkExpectation', admit)
+
+  function admit(request: IncomingMessage, response: ServerResponse): void {
     const { socket } = request
     const unanswered = open.get(socket)
     if (unanswered === undefined || socket.destroyed) return
@@ -65,7 +69,7 @@ export function createBoundServer(
       if (open.has(socket)) touch(socket, unanswered)
     })
     answer(request, response)
-  })
+  }
 
   function touch(socket: Socket, unanswered: Set<IncomingMessage>): void {
     open.delete(socket)

@@ -43,8 +43,8 @@ const HTTP_LIMITS = {
   connectionsCheckingInterval: 1_000,
 } as const
 
-/** The merchants' paths, however many slashes the SDK puts before them. */
-const MERCHANT_PATH = /^\/+unipay(?:[/?#]|$)/
+/** The merchants' paths, however many slashes the SDK puts before them, and with the address that a proxy may. */
+const MERCHANT_URL = /^(?:https?:\/\/[^/?#]*)?\/+unipay(?:[/?#]|$)/i
 
 /** The HTTP server, not listening yet. Every body, header and wait has its limit here. */
 export function buildServer(deps: ServerDeps) {
@@ -111,18 +111,20 @@ export function buildServer(deps: ServerDeps) {
 }
 
 function onNotFound(request: FastifyRequest, reply: FastifyReply): FastifyReply {
-  if (MERCHANT_PATH.test(request.url)) return sendEnvelope(reply, errorReply('noSuchRoute', request))
+  if (isMerchant(request)) return sendEnvelope(reply, errorReply('noSuchRoute', request))
   return sendProblem(reply, 404, 'Not Found', `${request.method} ${request.url.slice(0, 200)} is not served here`)
 }
 
 /** The one error handler: what a client did wrong is told; what went wrong here is logged, and told by trace id alone. */
 function onError(error: FastifyError, request: FastifyRequest, reply: FastifyReply): FastifyReply {
   const status = error.statusCode ?? 500
-  const isMerchant = MERCHANT_PATH.test(request.url)
+  // Its body was found unreadable first; that there is nobody here to read it says more.
+  if (request.is404 && status < 500) return onNotFound(request, reply)
+  const isMerchants = isMerchant(request)
   // Who left before his request was here in full is answered nothing.
-  if (isMerchant && request.raw.destroyed && !request.raw.complete) return reply.hijack()
+  if (isMerchants && request.raw.destroyed && !request.raw.complete) return reply.hijack()
   if (status >= 500) request.log.error({ event: 'request_failed', method: request.method, err: error })
-  if (isMerchant) {
+  if (isMerchants) {
     if (status >= 500) return sendEnvelope(reply, errorReply('unexpected', request))
     if (error.code === 'FST_ERR_BAD_URL' || error.code === 'FST_ERR_MAX_PARAM_LENGTH') {
       return sendEnvelope(reply, errorReply('noSuchRoute', request))
@@ -138,6 +140,15 @@ function onError(error: FastifyError, request: FastifyRequest, reply: FastifyRep
     return sendProblem(reply, 400, 'Bad Request', errors[0], errors)
   }
   return sendProblem(reply, status, error.name, error.message)
+}
+
+/** As the router reads the path: encoded letters are the letters. One that cannot be decoded is taken as it is. */
+function isMerchant({ url }: FastifyRequest): boolean {
+  try {
+    return MERCHANT_URL.test(decodeURI(url))
+  } catch {
+    return MERCHANT_URL.test(url)
+  }
 }
 
 /** What was wrong with a body that never reached its reader. */

@@ -250,7 +250,7 @@ describe('a database that does not keep up', () => {
 
 describe('browsers', () => {
   it('are told not to guess, frame, store or load from elsewhere', async () => {
-    for (const path of ['/console', '/console/sign-in', '/docs', '//docs']) {
+    for (const path of ['/console', '/console/sign-in', '/docs', '//docs', '/%63onsole', '/%64ocs']) {
       const page = await fetch(`${service.url}${path}`)
       expect(page.headers.get('content-security-policy')).toMatch(/default-src 'none'.*frame-ancestors 'none'/)
       expect(page.headers.get('x-content-type-options')).toBe('nosniff')

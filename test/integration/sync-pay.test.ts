@@ -1,3 +1,5 @@
+import { request } from 'node:http'
+
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 
 import { signatureOf, signText } from '../../src/domain/sign.js'
@@ -218,7 +220,14 @@ describe('every answer under /unipay is HTTP 200 with its code', () => {
     ['DELETE', '/unipay/syncPay', {}, undefined, 10010],
     ['POST', '/unipay/other', json, '{}', 10010],
     ['POST', '/unipay', json, '{}', 10010],
+    ['PUT', '/unipay/syncPay', json, '{bad', 10010],
+    ['POST', '/unipay/other', json, '', 10010],
+    ['POST', '/unipay/other', json, `"${'x'.repeat(2_000_000)}"`, 10010],
+    ['POST', '/unipay/other', { 'content-type': 'application/xml' }, '<a/>', 10010],
     ['GET', '/unipay/%zz', {}, undefined, 10010],
+    ['POST', '/%75nipay/syncPay', json, '{}', 10006],
+    ['POST', '/%75nipay/syncPay', { 'content-type': 'application/xml' }, '<a/>', 10005],
+    ['POST', '/%75nipay/other', json, '{bad', 10010],
     ['POST', '/unipay/syncPay', { 'content-type': 'text/plain' }, '{"reqTime":1}', 10005],
     ['POST', '/unipay/syncPay', { 'content-type': 'application/x-www-form-urlencoded' }, 'a=b', 10005],
     ['POST', '/unipay/syncPay', { 'content-type': 'application/xml' }, '<a/>', 10005],
@@ -231,7 +240,7 @@ describe('every answer under /unipay is HTTP 200 with its code', () => {
     ['POST', '//unipay/syncPay', json, '{}', 10006],
     ['POST', '//unipay//syncPay', json, '{}', 10006],
     ['POST', '/unipay/syncPay?x=1', json, '{}', 10006],
-  ] as const)('%s %s %j %.12s: %i', async (method, path, headers, body, code) => {
+  ] as const)('%s %s %j (%#)', async (method, path, headers, body, code) => {
     const answer = await raw(path, { method, headers, ...(body === undefined ? {} : { body }) })
     expect(answer.status).toBe(200)
     expect(answer.type).toContain('application/json')
@@ -243,8 +252,34 @@ describe('every answer under /unipay is HTTP 200 with its code', () => {
     })
   })
 
+  /** What no fetch would send: the whole address in the request line, or an expectation nobody knows. */
+  it.each([
+    ['POST', 'http://example.com/unipay/syncPay', {}, 10006],
+    ['POST', 'http://example.com/unipay/syncPay', { 'content-type': 'text/plain' }, 10005],
+    ['POST', 'https://example.com//unipay/other', {}, 10010],
+    ['POST', '/unipay/syncPay', { expect: 'the-unexpected' }, 10006],
+    ['POST', '/unipay/syncPay', { expect: '100-continue' }, 10006],
+  ] as const)('%s %s %j: %i', async (method, path, headers, code) => {
+    const { hostname, port } = new URL(service.url)
+    const answer = await new Promise<{ status: number | undefined; text: string }>((resolve, reject) => {
+      const options = { hostname, port, method, path, headers: { ...json, 'content-length': 2, ...headers } }
+      const call = request(options, (response) => {
+        let text = ''
+        response.setEncoding('utf8').on('data', (part: string) => {
+          text += part
+        })
+        response.on('end', () => resolve({ status: response.statusCode, text }))
+      })
+      call.on('error', reject)
+      call.end('{}')
+    })
+    expect(answer.status).toBe(200)
+    expect(JSON.parse(answer.text)).toMatchObject({ code, data: null })
+  })
+
   it('elsewhere, statuses are the conventional ones', async () => {
     expect((await raw('/nothing', {})).status).toBe(404)
+    expect((await raw('/nothing', { method: 'POST', headers: json, body: '{bad' })).status).toBe(404)
     expect((await raw('/ops/orders/1', {})).status).toBe(401)
     expect((await raw('/healthz', {})).status).toBe(200)
     expect((await raw('/readyz', {})).status).toBe(200)
