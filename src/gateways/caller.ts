@@ -68,6 +68,10 @@ const BREAKER_WINDOW_MS = 10_000
 const BREAKER_FAULT_PART = 0.5
 const BREAKER_CALLS_PER_S_MIN = 3
 const BREAKER_PROBE_AFTER_MS = 5_000
+/** After the gateway asked to slow down: as long as after it broke down. Milliseconds. */
+const SLOW_MS = 5_000
+/** The same reason for an alert is logged again after this long; every call is counted. Milliseconds. */
+const ALERT_AGAIN_MS = 60_000
 
 const RANK = { operator: 2, merchant: 1, sweeper: 0 } as const satisfies Record<CallPriority, number>
 
@@ -78,13 +82,10 @@ type Settled<T> = Readonly<{ called: Called<T>; isFault: boolean }>
 /** One channel's calls: rate and concurrency with priorities, a breaker, a deadline, and retries within it. */
 export function createCaller(options: CallerOptions) {
   const { channel, log, observer, now } = options
-  // strict: the rate holds in every second, not only in whole ones; a gateway counts as it likes.
-  const queue = new PQueue({
-    concurrency: options.concurrency,
-    interval: 1000,
-    intervalCap: options.ratePerS,
-    strict: true,
-  })
+  /** Calls at once. */
+  const places = new PQueue({ concurrency: options.concurrency })
+  /** Requests in a second, each try of a call. strict: in every second, not only in whole ones; a gateway counts as it likes. */
+  const turns = new PQueue({ interval: 1000, intervalCap: options.ratePerS, strict: true })
   const breaker = circuitBreaker(
     handleWhenResult((settled) => (settled as Settled<unknown>).isFault),
     {
@@ -97,6 +98,8 @@ export function createCaller(options: CallerOptions) {
     },
   )
   let openedAt = 0
+  let slowUntil = 0
+  const alertedAt = new Map<UnknownReason, number>()
   /** Ends the waiting of each call that has not begun. */
   const waitingCalls = new Set<AbortController>()
   breaker.onBreak(() => {
@@ -106,9 +109,9 @@ export function createCaller(options: CallerOptions) {
   breaker.onStateChange(() => observer.breaker(channel, availability()))
   observer.breaker(channel, 'closed')
 
-  /** `half_open`: one call may find out whether the gateway is back. */
+  /** `half_open`: one call at a time may find out whether the gateway is back, or can take more again. */
   function availability(): GatewayAvailability {
-    if (breaker.state === CircuitState.Closed) return 'closed'
+    if (breaker.state === CircuitState.Closed) return now() < slowUntil ? 'half_open' : 'closed'
     if (breaker.state === CircuitState.Open && now() - openedAt >= BREAKER_PROBE_AFTER_MS) return 'half_open'
     return 'open'
   }
@@ -121,10 +124,12 @@ export function createCaller(options: CallerOptions) {
     triesMax = TRIES_MAX,
   ): Promise<Called<T>> {
     const startedMs = performance.now()
-    const called = await admitted(priority, startedMs, async (signal) => await tries(signal, tryOnce, triesMax))
+    const rank = RANK[priority]
+    const called = await admitted(rank, startedMs, async (signal) => await tries(rank, signal, tryOnce, triesMax))
     const durationMs = performance.now() - startedMs
     const outcome = called.kind === 'done' ? 'ok' : called.reason
     observer.call(channel, operation, outcome, durationMs / 1000)
+    if (called.kind === 'unknown') heed(called, operation, traceId)
     if (log.isLevelEnabled('debug')) {
       const { exchanges } = called
       log.debug({
@@ -140,8 +145,16 @@ export function createCaller(options: CallerOptions) {
     return called
   }
 
+  /** What an unknown outcome asks of its owner beyond asking again. */
+  function heed({ duty, reason, message }: GatewayUnknown, operation: Operation, traceId: string): void {
+    if (reason === 'rate_limited') slowUntil = now() + SLOW_MS
+    if (duty !== 'alert' || now() - (alertedAt.get(reason) ?? -ALERT_AGAIN_MS) < ALERT_AGAIN_MS) return
+    alertedAt.set(reason, now())
+    log.error({ event: 'gateway_refuses', traceId, channel, operation, reason, message })
+  }
+
   async function admitted<T>(
-    priority: CallPriority,
+    rank: number,
     startedMs: number,
     work: (signal: AbortSignal) => Promise<Settled<T>>,
   ): Promise<Called<T>> {
@@ -154,13 +167,14 @@ export function createCaller(options: CallerOptions) {
     // AbortSignal.timeout cannot be taken back: it would keep what each call left behind until its deadline.
     const deadline = setTimeout(() => (waitingCalls.has(waiting) ? waiting : working).abort(), options.timeoutMs)
     try {
-      return await queue.add(
+      return await places.add(
         async () => {
+          await turns.add(nothing, { priority: rank, signal: waiting.signal })
           waitingCalls.delete(waiting)
           observer.budgetWait(channel, (performance.now() - startedMs) / 1000)
           return (await breaker.execute(async () => await work(working.signal))).called
         },
-        { priority: RANK[priority], signal: waiting.signal },
+        { priority: rank, signal: waiting.signal },
       )
     } catch (error) {
       if (error instanceof BrokenCircuitError || waiting.signal.reason === BREAKER_OPENED) return breakerOpen()
@@ -173,6 +187,7 @@ export function createCaller(options: CallerOptions) {
   }
 
   async function tries<T>(
+    rank: number,
     signal: AbortSignal,
     tryOnce: (signal: AbortSignal, tryNo: number) => Promise<Try<T>>,
     triesMax: number,
@@ -186,17 +201,28 @@ export function createCaller(options: CallerOptions) {
       if (tried.kind === 'done') return { called: { kind: 'done', value: tried.value, exchanges }, isFault: false }
       const gaveUp = { called: unknown(tried.duty, tried.reason, tried.message, exchanges), isFault: tried.isFault }
       if (!tried.again || signal.aborted) return gaveUp
-      if (tried.atOnce === true && atOnceLeft > 0) {
-        atOnceLeft -= 1
-        continue
+      if (tried.atOnce === true && atOnceLeft > 0) atOnceLeft -= 1
+      else {
+        const backOffMs = BACK_OFF_MS * 2 ** tryNo * (0.5 + options.random() / 2)
+        tryNo += 1
+        if (tryNo >= triesMax || !(await paused(backOffMs, signal))) return gaveUp
       }
-      const backOffMs = BACK_OFF_MS * 2 ** tryNo * (0.5 + options.random() / 2)
-      tryNo += 1
-      if (tryNo >= triesMax || !(await paused(backOffMs, signal))) return gaveUp
+      if (!(await turnCame(rank, signal))) return gaveUp
     }
   }
 
-  return { call, availability, waiting: () => queue.size }
+  /** The next try's turn in the rate. False where the deadline came first. */
+  async function turnCame(rank: number, signal: AbortSignal): Promise<boolean> {
+    try {
+      await turns.add(nothing, { priority: rank, signal })
+      return true
+    } catch (error) {
+      if (signal.aborted) return false
+      throw error
+    }
+  }
+
+  return { call, availability, waiting: () => places.size + turns.size }
 }
 
 export type Caller = ReturnType<typeof createCaller>
@@ -213,6 +239,9 @@ export function unknown(
 function breakerOpen(): GatewayUnknown {
   return unknown('back_off', 'breaker_open', '支付网关暂时不可用，已暂停请求，请稍后重试', [])
 }
+
+/** A turn is all that is asked for. */
+function nothing(): void {}
 
 /** False where the deadline came first. */
 async function paused(ms: number, signal: AbortSignal): Promise<boolean> {

@@ -2,7 +2,7 @@ import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
 
 import { createCaller, type Try } from '../../src/gateways/caller.js'
 import type { CallPriority, Exchange } from '../../src/gateways/gateway.js'
-import { createLog } from '../../src/log.js'
+import { createLog, type Log } from '../../src/log.js'
 
 const EXCHANGE: Exchange = { method: 'GET', host: 'h', path: '/', status: 200, durationMs: 1, body: '' }
 const DONE: Try<string> = { kind: 'done', value: 'answer', exchange: EXCHANGE }
@@ -19,7 +19,7 @@ const unknown = (more: Partial<Extract<Try<never>, { kind: 'unknown' }>> = {}): 
 const by = (priority: CallPriority) => ({ priority, traceId: 't' })
 
 function callerWith(
-  options: Partial<{ timeoutMs: number; ratePerS: number; concurrency: number; random: number }> = {},
+  options: Partial<{ timeoutMs: number; ratePerS: number; concurrency: number; random: number; log: Log }> = {},
 ) {
   const waits: number[] = []
   const states: string[] = []
@@ -29,7 +29,7 @@ function callerWith(
     timeoutMs: options.timeoutMs ?? 2_000,
     ratePerS: options.ratePerS ?? 1_000,
     concurrency: options.concurrency ?? 10,
-    log: createLog('silent'),
+    log: options.log ?? createLog('silent'),
     observer: {
       call: (_channel, operation, outcome) => void outcomes.push(`${operation} ${outcome}`),
       breaker: (_channel, state) => void states.push(state),
@@ -110,11 +110,76 @@ describe('the budget', () => {
     expect(all.filter(({ kind }) => kind === 'unknown')).toHaveLength(3)
   })
 
+  it('every try takes its place in the rate, not only the first of a call', async () => {
+    const { caller } = callerWith({ ratePerS: 4, timeoutMs: 900 })
+    let requests = 0
+    const fails = async () => {
+      requests += 1
+      return unknown({ again: true })
+    }
+    const outcomes = await Promise.all([1, 2, 3].map(async () => await caller.call('query', by('merchant'), fails)))
+    // Three first tries, and one of the six that would follow within the second.
+    expect(requests).toBe(4)
+    for (const outcome of outcomes) expect(outcome).toMatchObject({ kind: 'unknown', reason: 'gateway_error' })
+    expect(caller.waiting()).toBe(0)
+  })
+
+  it('where the gateway asks to slow down, who is not waited for goes one at a time for five seconds', async () => {
+    vi.useFakeTimers({ toFake: ['Date'], now: 1_800_000_000_000 })
+    try {
+      const { caller } = callerWith()
+      const limited = unknown({ duty: 'back_off', reason: 'rate_limited', isFault: false })
+      expect(await caller.call('query', by('sweeper'), async () => limited)).toMatchObject({ reason: 'rate_limited' })
+      expect(caller.availability()).toBe('half_open')
+      // Whoever waits for an answer is not held up by it.
+      expect(await caller.call('query', by('merchant'), async () => DONE)).toMatchObject({ kind: 'done' })
+      vi.setSystemTime(Date.now() + 4_999)
+      expect(caller.availability()).toBe('half_open')
+      vi.setSystemTime(Date.now() + 1)
+      expect(caller.availability()).toBe('closed')
+    } finally {
+      vi.useRealTimers()
+    }
+  })
+
   it('the wait is told, in seconds', async () => {
     const { caller, waits } = callerWith()
     await caller.call('query', by('merchant'), async () => DONE)
     expect(waits).toHaveLength(1)
     expect(waits[0]).toBeLessThan(1)
+  })
+})
+
+describe('what a human must mend', () => {
+  it('is an error in the log, once a minute for each reason', async () => {
+    vi.useFakeTimers({ toFake: ['Date'], now: 1_800_000_000_000 })
+    try {
+      const lines: string[] = []
+      const { caller } = callerWith({ log: createLog('error', { write: (line) => lines.push(line) }) })
+      const refused = async () =>
+        unknown({ duty: 'alert', reason: 'configuration', message: 'no permission', isFault: false })
+      for (let call = 0; call < 5; call++) await caller.call('query', by('merchant'), refused)
+      await caller.call('query', by('merchant'), async () => unknown({ duty: 'alert', reason: 'unknown_code' }))
+      await caller.call('query', by('merchant'), async () => unknown({ duty: 'retry' }))
+      const told = () => lines.map((line) => JSON.parse(line) as Record<string, unknown>)
+      expect(told()).toMatchObject([
+        {
+          level: 'error',
+          event: 'gateway_refuses',
+          channel: 'wechat_pay',
+          operation: 'query',
+          traceId: 't',
+          reason: 'configuration',
+          message: 'no permission',
+        },
+        { level: 'error', reason: 'unknown_code' },
+      ])
+      vi.setSystemTime(Date.now() + 60_000)
+      await caller.call('query', by('merchant'), refused)
+      expect(told()).toHaveLength(3)
+    } finally {
+      vi.useRealTimers()
+    }
   })
 })
 
