@@ -1,4 +1,4 @@
-import type { Server } from 'node:http'
+import type { IncomingMessage, Server, ServerResponse } from 'node:http'
 import { type AddressInfo, connect, type Socket } from 'node:net'
 
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest'
@@ -139,7 +139,7 @@ describe('connections over the limit', () => {
         request.resume()
         void (request.url === '/held' ? held : Promise.resolve()).then(() => response.end('done'))
       },
-      3,
+      { connectionsMax: 3 },
     )
     const url = await listen(server)
     const started = new Promise<void>((resolve) => server.once('request', () => resolve()))
@@ -155,6 +155,46 @@ describe('connections over the limit', () => {
     expect(await Promise.all([raw(url, 'x'), ...quiet])).toHaveLength(3)
     release()
     expect(await working).toMatch(/^HTTP\/1\.1 200/)
+    await shut(server)
+  })
+})
+
+describe('clients who ask and never read', () => {
+  /** Asks for much more than the buffers on the way take, many times over one connection. */
+  async function neverReading(url: string): Promise<Socket> {
+    const { hostname, port } = new URL(url)
+    const socket = connect(Number(port), hostname).on('error', () => undefined)
+    socket.pause()
+    await new Promise<void>((resolve) =>
+      socket.write('GET /large HTTP/1.1\r\nHost: x\r\n\r\n'.repeat(10), () => resolve()),
+    )
+    return socket
+  }
+  const LARGE = 'x'.repeat(4 * 1024 * 1024)
+  const answer = (request: IncomingMessage, response: ServerResponse) =>
+    response.end(request.url === '/large' ? LARGE : 'done')
+
+  it('lose their connections to those who come', async () => {
+    const server = createBoundServer({}, answer, { connectionsMax: 3 })
+    const url = await listen(server)
+    let asked = 0
+    server.on('request', () => (asked += 1))
+    const stuck = await Promise.all([neverReading(url), neverReading(url), neverReading(url)])
+    await vi.waitFor(() => expect(asked).toBe(30))
+    for (let index = 0; index < 5; index++) expect(await (await fetch(url)).text()).toBe('done')
+    for (const socket of stuck) socket.destroy()
+    await shut(server)
+  })
+
+  it('lose them after a while even where there is room', async () => {
+    const server = createBoundServer({}, answer, { stalledMs: 300 })
+    const url = await listen(server)
+    const closed = new Promise<void>((resolve) =>
+      server.once('connection', (socket: Socket) => socket.once('close', () => resolve())),
+    )
+    const stuck = await neverReading(url)
+    await closed
+    stuck.destroy()
     await shut(server)
   })
 })
