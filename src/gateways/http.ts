@@ -3,6 +3,7 @@ import https from 'node:https'
 
 import { Axios, AxiosHeaders } from 'axios'
 
+import { createLookup } from '../lookup.js'
 import type { Exchange } from './gateway.js'
 import { exchangeOf } from './transcript.js'
 
@@ -53,6 +54,7 @@ export function createHttp(options: HttpOptions) {
     maxSockets: options.connectionsMax,
     maxFreeSockets: options.connectionsMax,
     timeout: IDLE_MS_MAX,
+    lookup: createLookup(),
   }
   const httpAgent = new http.Agent(agentOptions)
   const httpsAgent = new https.Agent({

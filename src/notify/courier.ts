@@ -8,6 +8,7 @@ import { signedNotice } from '../domain/notice.js'
 import { nextNoticeDelayS } from '../domain/schedule.js'
 import type { SignType } from '../domain/sign.js'
 import type { Log } from '../log.js'
+import { createLookup } from '../lookup.js'
 import { createPlaces } from '../loop.js'
 import type { AttemptOutcome, ClaimedNotice, NoticeAttempt, Outbox } from '../store/outbox.js'
 
@@ -45,7 +46,12 @@ export type CourierDeps = Readonly<{
 
 /** Delivers the outbox: claim, sign, POST, record, and on failure again by the schedule. */
 export function createCourier(deps: CourierDeps) {
-  const agentOptions = { keepAlive: true, maxFreeSockets: SENDS_PER_HOST_MAX, timeout: IDLE_MS_MAX }
+  const agentOptions = {
+    keepAlive: true,
+    maxFreeSockets: SENDS_PER_HOST_MAX,
+    timeout: IDLE_MS_MAX,
+    lookup: createLookup(),
+  }
   const agents = { httpAgent: new http.Agent(agentOptions), httpsAgent: new https.Agent(agentOptions) }
   const client = axios.create({
     ...agents,
