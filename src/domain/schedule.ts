@@ -7,7 +7,10 @@ const AFTER_CREATION_S = [5, 30, 60, 180, 300, 600, 1800] as const
 /** Past that, and past expiry, while its state stays open. Seconds. */
 const OPEN_EVERY_S = 1800
 
-/** An order closed before Alipay had a trade is asked for again, seconds after its close: the buyer may scan an old code. */
+/**
+ * An order closed before the gateway had a trade of it is asked for again, seconds after its close: the buyer may scan an
+ * old code, or the merchant's pay call may have been late.
+ */
 const LATE_WATCH_S = [300, 3600, 86_400] as const
 
 /** After failures: 30 s doubling up to half an hour; a row that only a human can mend is parked up to a day. Seconds. */
@@ -38,7 +41,8 @@ export function nextSyncDelayS(order: SyncedOrder): number | null {
   if (order.status === 'close' && !isPayableThere) {
     // One that came here closed, at a time that nobody wrote down, is watched from its expiry on.
     const closedForS = order.closedForS ?? Math.max(0, -order.expiresInS)
-    return order.trade === 'not_found_yet' ? nextLateWatchS(closedForS) : null
+    const mayCome = order.trade === 'not_found_yet' || order.trade === 'not_found'
+    return mayCome ? nextLateWatchS(closedForS) : null
   }
   if (order.status !== 'progress' && order.status !== 'fail' && !isPayableThere) return null
   const step = AFTER_CREATION_S.find((at) => at > order.ageS)

@@ -103,8 +103,8 @@ export type GatewayAvailability = 'closed' | 'half_open' | 'open'
 export interface Gateway {
   readonly channel: Channel
   readonly account: GatewayAccount
-  /** WeChat refuses to close a trade younger than this (5 minutes); 0 where there is no such rule. Seconds. */
-  readonly closeNotBeforeAgeS: number
+  /** The age below which a trade is not to be closed, or reversed where it is a payment code's; 0: any. Seconds. */
+  closeNotBeforeAgeS(payWay: PayWay): number
   /** The state of the channel's breaker. */
   availability(): GatewayAvailability
   queryOrder(ref: TradeRef, options: CallOptions): Promise<QueryOutcome>

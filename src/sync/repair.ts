@@ -35,7 +35,8 @@ export async function findOut(
   const mismatch = checkTrade(lease.order, trade, gateway.account)
   if (mismatch !== null) return { kind: 'mismatch', trade, mismatch, exchanges }
   const decision = decide(situation, trade)
-  if (decision.action === 'close_gateway' && trade.state === 'paying' && lease.ageS < gateway.closeNotBeforeAgeS) {
+  const closeNotBeforeAgeS = gateway.closeNotBeforeAgeS(lease.order.payWay)
+  if (decision.action === 'close_gateway' && trade.state === 'paying' && lease.ageS < closeNotBeforeAgeS) {
     // The gateway refuses to close a trade this young; the sweeper comes back when it may.
     return { kind: 'decided', trade, decision: WAIT, note: 'too early to close', exchanges }
   }

@@ -147,7 +147,7 @@ describe('GATEWAYS.md, row by row, over real HTTP', () => {
 
   it('Alipay has no age before which it does not close', async () => {
     const { gateway } = await start(null)
-    expect(gateway.closeNotBeforeAgeS).toBe(0)
+    expect(gateway.closeNotBeforeAgeS('qr_code')).toBe(0)
     expect(gateway.account).toEqual({ merchantId: null, appId: '9021000100000001' })
   })
 })

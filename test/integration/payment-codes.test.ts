@@ -55,6 +55,17 @@ describe('WeChat Pay', () => {
     expect(await service.sync(id)).toMatchObject({ code: 0, data: { gatewayStatus: 'pay_closed', repair: false } })
   })
 
+  it('a young one is reversed once it is 15 s old; only a close has to wait for five minutes', async () => {
+    const aged = (ageS: number) => ({ ...EXPIRED, createTime: new Date(Date.now() - ageS * 1000).toISOString() })
+    const id = await code('wechat_pay', aged(5))
+    service.wechat.putTrade(id, { state: 'USERPAYING', amount: 1000 })
+    expect(await service.sync(id)).toMatchObject({ code: 0, data: { gatewayStatus: 'pay_progress', repair: false } })
+    expect(service.wechat.calls(id).reverse).toBe(0)
+    const older = await code('wechat_pay', aged(20))
+    service.wechat.putTrade(older, { state: 'USERPAYING', amount: 1000 })
+    expect(await service.sync(older)).toMatchObject({ code: 0, data: { gatewayStatus: 'pay_timeout', repair: true } })
+  })
+
   it('PAYERROR is paying until the order’s time is over', async () => {
     const id = await code('wechat_pay', {})
     service.wechat.putTrade(id, { state: 'PAYERROR', amount: 1000 })

@@ -162,7 +162,8 @@ describe('APIv3, close', () => {
     const { gateway, sandbox } = await start()
     sandbox.putTrade('P1', { state: 'NOTPAY', amount: 1000, createdAt: Date.now() - 60_000 })
     expect(await gateway.closeOrder(REF, OPTIONS)).toMatchObject({ kind: 'refused', reason: 'TRADE_ERROR' })
-    expect(gateway.closeNotBeforeAgeS).toBe(300)
+    expect(gateway.closeNotBeforeAgeS('qr_code')).toBe(300)
+    expect(gateway.closeNotBeforeAgeS('bar_code')).toBe(15)
   })
 
   it('an order that nobody knows is closed all the same: a 204 is no proof', async () => {

@@ -238,25 +238,27 @@ describe('the schedule', () => {
     }
   })
 
-  it('an order closed as not found yet is watched after 5 min, 1 h and 24 h; other closed ones are at rest', () => {
-    const closed: SyncedOrder = { ...live, status: 'close', trade: 'not_found_yet', closedForS: 0 }
-    expect(nextSyncDelayS(closed)).toBe(300)
-    // Closed at a time that nobody wrote down: watched from the order's expiry on, and not for good.
-    expect(nextSyncDelayS({ ...closed, closedForS: null, expiresInS: -60 })).toBe(240)
-    expect(nextSyncDelayS({ ...closed, closedForS: null, expiresInS: 60 })).toBe(300)
-    expect(nextSyncDelayS({ ...closed, closedForS: null, expiresInS: -90_000 })).toBeNull()
-    expect(nextSyncDelayS({ ...closed, closedForS: 300 })).toBe(3300)
-    expect(nextSyncDelayS({ ...closed, closedForS: 3600 })).toBe(82_800)
-    expect(nextSyncDelayS({ ...closed, closedForS: 86_400 })).toBeNull()
-    expect(nextSyncDelayS({ ...closed, trade: 'closed' })).toBeNull()
-  })
+  it.each(['not_found_yet', 'not_found'] as const)(
+    'an order closed as %s is watched after 5 min, 1 h and 24 h; other closed ones are at rest',
+    (trade) => {
+      const closed: SyncedOrder = { ...live, status: 'close', trade, closedForS: 0 }
+      expect(nextSyncDelayS(closed)).toBe(300)
+      // Closed at a time that nobody wrote down: watched from the order's expiry on, and not for good.
+      expect(nextSyncDelayS({ ...closed, closedForS: null, expiresInS: -60 })).toBe(240)
+      expect(nextSyncDelayS({ ...closed, closedForS: null, expiresInS: 60 })).toBe(300)
+      expect(nextSyncDelayS({ ...closed, closedForS: null, expiresInS: -90_000 })).toBeNull()
+      expect(nextSyncDelayS({ ...closed, closedForS: 300 })).toBe(3300)
+      expect(nextSyncDelayS({ ...closed, closedForS: 3600 })).toBe(82_800)
+      expect(nextSyncDelayS({ ...closed, closedForS: 86_400 })).toBeNull()
+      expect(nextSyncDelayS({ ...closed, trade: 'closed' })).toBeNull()
+    },
+  )
 
   it('an order closed here that can still be paid there is not at rest; any other closed or settled one is', () => {
     const closed: SyncedOrder = { ...live, status: 'close', trade: 'paying', ageS: 60, expiresInS: -1, closedForS: 10 }
     expect(nextSyncDelayS(closed)).toBe(120)
     expect(nextSyncDelayS({ ...closed, ageS: 4000 })).toBe(1800)
-    for (const trade of ['paid', 'closed', 'refunded', 'not_found'] as const)
-      expect(nextSyncDelayS({ ...closed, trade })).toBeNull()
+    for (const trade of ['paid', 'closed', 'refunded'] as const) expect(nextSyncDelayS({ ...closed, trade })).toBeNull()
     for (const status of ['success', 'refunding', 'partial_refund', 'refunded'] as const)
       for (const trade of TRADE_STATES) expect(nextSyncDelayS({ ...closed, status, trade })).toBeNull()
   })

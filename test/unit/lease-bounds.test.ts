@@ -72,7 +72,7 @@ it.each([
   const gateway: Gateway = {
     channel: 'wechat_pay',
     account: { merchantId: null, appId: null },
-    closeNotBeforeAgeS: 300,
+    closeNotBeforeAgeS: () => 300,
     availability: () => 'closed',
     async queryOrder() {
       calls.push('query')

@@ -116,7 +116,7 @@ export function createAlipayGateway(config: AlipayConfig, deps: AlipayDeps): Gat
     channel: 'ali_pay',
     // Answers name no merchant and no app: whose they are, the key that they are signed with tells, one per app.
     account: { merchantId: null, appId: config.key.appId },
-    closeNotBeforeAgeS: 0,
+    closeNotBeforeAgeS: () => 0,
     availability: deps.caller.availability,
     queryOrder,
     closeOrder,

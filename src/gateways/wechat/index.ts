@@ -1,5 +1,6 @@
 import type { KeyObject } from 'node:crypto'
 
+import type { PayWay } from '../../domain/order.js'
 import type { Trade } from '../../domain/trade.js'
 import { type Caller, type Try, unknown } from '../caller.js'
 import { type ClockWatch, clockHint } from '../clock.js'
@@ -52,8 +53,11 @@ export type WechatDeps = Readonly<{
   reversal: Reversal | null
 }>
 
-/** WeChat Pay refuses to close an order younger than 5 minutes (APIv3, close order). */
-export const CLOSE_NOT_BEFORE_AGE_S = 300
+/** WeChat Pay refuses to close an order younger than 5 minutes, and asks for 15 s before a reverse (close order, reverse). */
+const CLOSE_NOT_BEFORE_AGE_S = 300
+const REVERSE_NOT_BEFORE_AGE_S = 15
+export const closeNotBeforeAgeS = (payWay: PayWay): number =>
+  payWay === 'bar_code' ? REVERSE_NOT_BEFORE_AGE_S : CLOSE_NOT_BEFORE_AGE_S
 
 type Answered = Extract<HttpOutcome, { kind: 'answered' }>
 type Read = Readonly<{ kind: 'verified'; status: number; json: unknown }> | Unsettled
@@ -206,7 +210,7 @@ export function createWechatGateway(config: WechatConfig, deps: WechatDeps): Gat
   return {
     channel: 'wechat_pay',
     account: { merchantId: config.mchId, appId: config.appId },
-    closeNotBeforeAgeS: CLOSE_NOT_BEFORE_AGE_S,
+    closeNotBeforeAgeS,
     availability: deps.caller.availability,
     queryOrder,
     closeOrder,

@@ -3,7 +3,7 @@ import { type Caller, type Try, unknown } from '../caller.js'
 import type { ClockWatch } from '../clock.js'
 import type { CallOptions, CloseOutcome, Gateway, QueryOutcome, TradeRef } from '../gateway.js'
 import type { Http, HttpOutcome } from '../http.js'
-import { CLOSE_NOT_BEFORE_AGE_S } from './index.js'
+import { closeNotBeforeAgeS } from './index.js'
 import type { Reversal } from './reversal.js'
 import { errorRow, identityOfV2, isNotFound, notFound, tradeOfV2 } from './trade.js'
 import { NOT_FOUND_UNCONFIRMED, NOT_UNDERSTOOD, notAnswered, told, unsettled } from './unsettled.js'
@@ -51,7 +51,7 @@ export function createWechatV2Gateway(config: WechatV2Config, deps: WechatV2Deps
   return {
     channel: 'wechat_pay',
     account: { merchantId: config.mchId, appId: config.appId },
-    closeNotBeforeAgeS: CLOSE_NOT_BEFORE_AGE_S,
+    closeNotBeforeAgeS,
     availability: deps.caller.availability,
     queryOrder,
     closeOrder,
