@@ -79,9 +79,17 @@ WITH guard AS (
   SELECT sync.repair_no, sync.order_id, sync.id, $8::text, $16::text, $23, $4::text, numbered.amount_fen, $13::text
   FROM sync, numbered WHERE sync.repair_no IS NOT NULL
   RETURNING repair_no, order_id
+), older AS MATERIALIZED (
+  SELECT id, state, claim_token IS NOT NULL AND next_attempt_at > clock_timestamp() AS is_being_sent
+  FROM notices WHERE order_id = $1 AND $25::text IS NOT NULL AND EXISTS (SELECT 1 FROM repair) FOR UPDATE
+), superseded AS (
+  UPDATE notices SET state = 'superseded', next_attempt_at = NULL, delivered_at = NULL
+  WHERE id = ANY(ARRAY(SELECT id FROM older WHERE state IN ('pending', 'dead')))
 ), notice AS (
-  INSERT INTO notices (order_id, repair_no, trace_id, traceparent, url, payload, host)
-  SELECT order_id, repair_no, $11::text, $24, $25::text, $26::jsonb, $31 FROM repair WHERE $25::text IS NOT NULL
+  INSERT INTO notices (order_id, repair_no, trace_id, traceparent, url, payload, host, next_attempt_at)
+  SELECT order_id, repair_no, $11::text, $24, $25::text, $26::jsonb, $31, clock_timestamp() + CASE
+    WHEN EXISTS (SELECT 1 FROM older WHERE is_being_sent) THEN 10 ELSE 0 END * interval '1 second'
+  FROM repair WHERE $25::text IS NOT NULL
 ), opened AS (
   INSERT INTO sync_exceptions AS e (order_id, sync_id, kind, at_risk_fen, fingerprint, evidence)
   SELECT order_id, id, $27::text, $28, $29::text, $30::jsonb FROM sync

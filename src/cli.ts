@@ -88,7 +88,7 @@ program
 program
   .command('notices')
   .description('what merchants were told, or not yet, newest first')
-  .option('--state <state>', 'pending, delivered or dead')
+  .option('--state <state>', 'pending, delivered, dead or superseded')
   .addOption(before())
   .addOption(limit())
   .addOption(json())

@@ -10,7 +10,7 @@ export type PageOptions = Readonly<{ before?: string; limit?: string }>
 
 /** Rows that one command shows unless it is told otherwise. */
 const ROWS_DEFAULT = 50
-/** What can be sent again all at once. Delivered ones only by name: merchants have them. */
+/** What can be sent again all at once. Delivered ones only by name: merchants have them. Superseded ones not at all. */
 const UNDELIVERED = ['pending', 'dead'] as const
 
 function oneOf<T extends string>(values: readonly T[], given: string | undefined, name: string): T | null {
@@ -113,15 +113,20 @@ export async function redeliver(ids: readonly string[], options: Output & Readon
   if (named.length > 0 === (state !== null)) throw new Misused('Name notices by their ids, or all of one --state.')
   await withService(async ({ operations: { notices } }) => {
     const redelivered: string[] = []
-    const again = async (id: bigint) => {
-      if ((await notices.redeliver(id)) === null) throw new CommandFailed(`There is no notice ${id}.`)
+    for (const id of named) {
+      const { kind } = await notices.redeliver(id)
+      if (kind === 'not_found') throw new CommandFailed(`There is no notice ${id}.`)
+      if (kind === 'outdated')
+        throw new CommandFailed(`Notice ${id} tells a state that is over: a newer notice of the same order exists.`)
       redelivered.push(id.toString())
     }
-    for (const id of named) await again(id)
     let beforeId: bigint | null = null
     while (state !== null) {
       const rows: readonly { id: bigint }[] = await notices.list({ state, beforeId, limit: PAGE_MAX })
-      for (const { id } of rows) await again(id)
+      for (const { id } of rows) {
+        // One that was superseded since the list was read is passed over.
+        if ((await notices.redeliver(id)).kind === 'redelivered') redelivered.push(id.toString())
+      }
       if (rows.length < PAGE_MAX) break
       beforeId = rows.at(-1)?.id ?? null
     }

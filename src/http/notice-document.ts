@@ -11,7 +11,8 @@ const waits = NOTICE_DELAYS_S.map((seconds) =>
 
 const DESCRIPTION = `Sent to the order's \`notifyUrl\` when the order became \`success\` or \`close\`; of nothing else. It is taken when HTTP says 2xx and
 the answer's body, trimmed, is \`SUCCESS\`, within 5 s. Else it is sent again, ${NOTICE_DELAYS_S.length + 1} times in all: after ${waits.join(', ')}.
-At least once: the same notice may come twice. Redirects are not followed.
+At least once: the same notice may come twice. Redirects are not followed. Once a newer one of the order is written, an older one
+is not sent any more.
 
 **Signature.** By the rule of \`POST /unipay/syncPay\`, over all fields but \`sign\`; null is left out. A list stands in the text as
 JSON whose objects have their keys sorted and every value as a string, the \`"\` deleted with the rest:

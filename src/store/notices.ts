@@ -1,6 +1,7 @@
 import type { PrismaClient } from '../generated/prisma/client.js'
 
-export const NOTICE_STATES = ['pending', 'delivered', 'dead'] as const
+/** `superseded`: not delivered before a newer notice of its order was written, so never sent again. */
+export const NOTICE_STATES = ['pending', 'delivered', 'dead', 'superseded'] as const
 export type NoticeState = (typeof NOTICE_STATES)[number]
 
 /** One page, newest first: rows below `beforeId`, at most `limit`. */
@@ -23,14 +24,22 @@ export function createNotices(prisma: PrismaClient) {
   }
 
   /**
-   * Makes a notice due now, by the database's clock, in whatever state it is; its schedule starts anew. Null where there is none. A send that is
-   * under way loses its claim and may arrive beside the new one: notices are delivered at least once.
+   * Makes an order's newest notice due now, by the database's clock, in whatever state it is; its schedule starts anew. An
+   * older one is `outdated`: sent again, it would tell the merchant a state that is over. A send that is under way loses
+   * its claim and may arrive beside the new one: notices are delivered at least once.
    */
   async function redeliver(id: bigint) {
-    const count = await prisma.$executeRaw`
-      UPDATE notices SET state = 'pending', attempts = 0, next_attempt_at = clock_timestamp(), claim_token = NULL,
-        delivered_at = NULL WHERE id = ${id}`
-    return count === 0 ? null : await prisma.notice.findUnique({ where: { id }, include })
+    const [, count] = await prisma.$transaction([
+      // A commit that writes a newer one locks this row too: whoever comes second sees what the first one did.
+      prisma.$queryRaw`SELECT id FROM notices WHERE id = ${id} FOR UPDATE`,
+      prisma.$executeRaw`
+        UPDATE notices AS n SET state = 'pending', attempts = 0, next_attempt_at = clock_timestamp(), claim_token = NULL,
+          delivered_at = NULL
+        WHERE id = ${id} AND NOT EXISTS (SELECT 1 FROM notices newer WHERE newer.order_id = n.order_id AND newer.id > n.id)`,
+    ])
+    const notice = await prisma.notice.findUnique({ where: { id }, include })
+    if (notice === null) return { kind: 'not_found' } as const
+    return count === 0 ? ({ kind: 'outdated', notice } as const) : ({ kind: 'redelivered', notice } as const)
   }
 
   function find(id: bigint) {

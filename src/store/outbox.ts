@@ -3,6 +3,7 @@ import { randomUUID } from 'node:crypto'
 import type pg from 'pg'
 
 import type { NoticePayload } from '../domain/notice.js'
+import type { NoticeState } from './notices.js'
 
 /** A notice that this process may send, until its claim ends. */
 export type ClaimedNotice = Readonly<{
@@ -67,15 +68,18 @@ SELECT claimed.*, extract(epoch FROM now() - due.due_at)::float8 AS lag_s
 FROM due JOIN claimed USING (id) ORDER BY due.due_at, id`,
 }
 
+/** A notice that was superseded while it was sent: taken by the merchant it is delivered, else it is never sent again. */
 const FINISH_ATTEMPT = {
   name: 'finish_attempt',
   text: `
 WITH finished AS (
   UPDATE notices SET attempts = attempts + 1, claim_token = NULL,
-    state = CASE WHEN $3 = 'delivered' THEN 'delivered' WHEN $7::float8 IS NULL THEN 'dead' ELSE 'pending' END,
+    state = CASE WHEN $3 = 'delivered' THEN 'delivered' WHEN state = 'superseded' THEN state
+      WHEN $7::float8 IS NULL THEN 'dead' ELSE 'pending' END,
     delivered_at = CASE WHEN $3 = 'delivered' THEN clock_timestamp() END,
-    next_attempt_at = CASE WHEN $3 = 'delivered' THEN NULL ELSE clock_timestamp() + $7::float8 * interval '1 second' END
-  WHERE id = $1 AND claim_token = $2 AND state = 'pending'
+    next_attempt_at = CASE WHEN $3 <> 'delivered' AND state = 'pending'
+      THEN clock_timestamp() + $7::float8 * interval '1 second' END
+  WHERE id = $1 AND claim_token = $2 AND state IN ('pending', 'superseded')
   RETURNING id, attempts, state
 ), recorded AS (
   INSERT INTO notice_attempts (notice_id, attempt, outcome, http_status, excerpt, duration_ms)
@@ -123,10 +127,7 @@ export function createOutbox(pool: pg.Pool) {
   }
 
   /** Records one send and what follows from it. Null where the claim was lost meanwhile: nothing is written then. */
-  async function finish(
-    notice: ClaimedNotice,
-    attempt: NoticeAttempt,
-  ): Promise<'pending' | 'delivered' | 'dead' | null> {
+  async function finish(notice: ClaimedNotice, attempt: NoticeAttempt): Promise<NoticeState | null> {
     const excerpt = attempt.excerpt.replaceAll('\0', '\uFFFD').slice(0, 200).toWellFormed()
     const values = [
       notice.id.toString(),
@@ -137,7 +138,7 @@ export function createOutbox(pool: pg.Pool) {
       Math.round(attempt.durationMs),
       attempt.nextDelayS,
     ]
-    const { rows } = await pool.query<{ state: 'pending' | 'delivered' | 'dead' }>({ ...FINISH_ATTEMPT, values })
+    const { rows } = await pool.query<{ state: NoticeState }>({ ...FINISH_ATTEMPT, values })
     return rows[0]?.state ?? null
   }
 

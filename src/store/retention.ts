@@ -26,7 +26,7 @@ WITH old AS MATERIALIZED (
 )${TOLD}`,
 }
 
-/** The notice itself stays: what the merchant was told, and when it was taken. */
+/** The notice itself stays: what the merchant was told, and when it was taken; so do the sends of one that waits or was given up. */
 const PRUNE_ATTEMPTS = {
   name: 'prune_attempts',
   text: `
@@ -35,7 +35,7 @@ WITH old AS MATERIALIZED (
   WHERE a.id > $1 ORDER BY a.id LIMIT $3
 ), gone AS (
   DELETE FROM notice_attempts WHERE id = ANY(ARRAY(SELECT old.id FROM old
-    WHERE old.created_at < $2 AND old.state = 'delivered' AND ${ORDER_AT_REST})) RETURNING 1
+    WHERE old.created_at < $2 AND old.state IN ('delivered', 'superseded') AND ${ORDER_AT_REST})) RETURNING 1
 )${TOLD}`,
 }
 

@@ -206,6 +206,19 @@ describe('unipay exceptions, resolve, notices and redeliver', () => {
     const { rows } = await service.pool.query(`SELECT 1 FROM notices WHERE state <> 'pending'`)
     expect(rows).toEqual([])
     expect(await unipay(['redeliver', '999999'])).toMatchObject({ status: 1 })
+
+    const late = await service.register({ notifyUrl: 'http://127.0.0.1:9/' })
+    for (const state of ['CLOSED', 'SUCCESS']) {
+      service.wechat.putTrade(late, { state, amount: 1000 })
+      await service.sync(late)
+    }
+    const [newer, older] = (await service.history(late)).notices
+    expect((await unipay(['notices', '--state', 'superseded'])).stdout).toMatch(new RegExp(`${older?.id}.*${late}`))
+    expect(await unipay(['redeliver', older?.id ?? ''])).toMatchObject({
+      status: 1,
+      stderr: expect.stringContaining('a newer notice of the same order exists'),
+    })
+    expect(await unipay(['redeliver', newer?.id ?? ''])).toMatchObject({ status: 0 })
   })
 })
 

@@ -325,6 +325,32 @@ describe('what a page contains', () => {
     expect(forms.size).toBeGreaterThan(5)
   })
 
+  it('a notice of whose order a newer one exists is not sent again, from no page, in either language', async () => {
+    const id = await service.register({ notifyUrl: 'http://127.0.0.1:9/notice' })
+    for (const state of ['CLOSED', 'SUCCESS']) {
+      service.wechat.putTrade(id, { state, amount: 1000 })
+      await service.sync(id)
+    }
+    const [newer, older] = (await service.history(id)).notices
+    const { cookie, csrf, get, post } = await signedIn()
+    const links = (html: string) => [...html.matchAll(/\/notices\/(\d+)\/redeliver"/g)].map(([, notice]) => notice)
+    expect(links((await get(`/orders/${id}`)).html)).toEqual([newer?.id])
+    const list = (await get('/notices?state=superseded')).html
+    expect([list.includes(id), links(list)]).toEqual([true, []])
+    const question = await get(`/notices/${older?.id}/redeliver`)
+    expect([question.status, question.html]).toEqual([
+      409,
+      expect.stringContaining('A newer notice of this order exists'),
+    ])
+    // A question that was asked before the newer one was written.
+    const sent = await post(`/notices/${older?.id}/redeliver`)
+    expect([sent.status, sent.html]).toEqual([409, expect.stringContaining('A newer notice of this order exists')])
+    const chinese = { cookie: `${cookie}; unipay_language=zh`, form: { csrf } }
+    expect((await ask(`/console/notices/${older?.id}/redeliver`, chinese)).html).toContain('此订单已有更新的通知')
+    expect((await service.history(id)).notices).toMatchObject([{ state: 'pending' }, { state: 'superseded' }])
+    expect(await post(`/notices/${newer?.id}/redeliver`)).toMatchObject({ status: 303, location: '/console/notices' })
+  })
+
   it('a title with a script in it is text', async () => {
     const { get } = await signedIn()
     const { html } = await get(`/orders/${paymentId}`)

@@ -158,7 +158,7 @@ describe('the operators’ page over a million orders', () => {
       `/console/orders/${order?.id}`,
       '/console/exceptions',
       '/console/exceptions?state=all&kind=amount_mismatch',
-      ...['all', 'pending', 'delivered', 'dead'].map((state) => `/console/notices?state=${state}`),
+      ...['all', 'pending', 'delivered', 'dead', 'superseded'].map((state) => `/console/notices?state=${state}`),
       '/console/batches',
       '/console/batches/new?limit=500&ratePerS=1&status=progress',
       '/console/batches/new?limit=10000&ratePerS=1&status=progress&channel=ali_pay',

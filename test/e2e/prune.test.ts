@@ -78,11 +78,12 @@ describe('what goes', () => {
     await service.pool.query('DELETE FROM sync_records WHERE order_id = $1', [open])
   })
 
-  it('the sends of a delivered notice, not the notice; those of a dead one stay', async () => {
-    const ids = [await settled(), await settled()] as const
+  it('the sends of a delivered or superseded notice, not the notice; those of a dead one stay', async () => {
+    const ids = [await settled(), await settled(), await settled()] as const
     for (const [id, state] of [
       [ids[0], 'delivered'],
       [ids[1], 'dead'],
+      [ids[2], 'superseded'],
     ] as const) {
       await service.pool.query(
         `WITH told AS (
@@ -94,8 +95,8 @@ describe('what goes', () => {
         [id, state],
       )
     }
-    expect(await prune()).toMatchObject({ noticeSends: 3 })
-    expect((await service.history(ids[0])).notices).toHaveLength(1)
+    expect(await prune()).toMatchObject({ noticeSends: 6 })
+    for (const id of [ids[0], ids[2]]) expect((await service.history(id)).notices).toHaveLength(1)
     const { rows } = await service.pool.query(
       'SELECT n.order_id FROM notice_attempts JOIN notices n ON n.id = notice_id',
     )

@@ -153,7 +153,9 @@ describe('a merchant who does not take the notice', () => {
       expect(sandbox.notices().map((notice) => notice.path)).toEqual(Array.from({ length: 16 }, () => '/n'))
 
       sandbox.behave('accept')
-      expect(await createNotices(database.prisma).redeliver(BigInt(dead.id ?? '0'))).not.toBeNull()
+      expect(await createNotices(database.prisma).redeliver(BigInt(dead.id ?? '0'))).toMatchObject({
+        kind: 'redelivered',
+      })
       await finishRounds(courier)
       expect(await noticeOf(id)).toMatchObject({ state: 'delivered', attempts: 1 })
     },
@@ -215,6 +217,181 @@ describe('a merchant who does not take the notice', () => {
     await courier.drain()
     expect(await noticeOf(id)).toMatchObject({ state: 'delivered' })
   })
+})
+
+describe('an order of which there is something newer to tell', () => {
+  type Told = { state: string; attempts: number; outcomes: string[]; due_s: number | null }
+
+  /** Closed here, its `close` notice written; then paid there after all. */
+  async function closedThenPaid(notifyUrl: string): Promise<string> {
+    const id = await service.register({ notifyUrl })
+    service.wechat.putTrade(id, { state: 'CLOSED', amount: 1000 })
+    expect(await service.sync(id)).toMatchObject({ code: 0, data: { gatewayStatus: 'pay_closed', repair: true } })
+    service.wechat.putTrade(id, { state: 'SUCCESS', amount: 1000 })
+    return id
+  }
+
+  async function settle(id: string): Promise<void> {
+    expect(await service.sync(id)).toMatchObject({ code: 0, data: { gatewayStatus: 'pay_success', repair: true } })
+  }
+
+  /** The notices of one order, oldest first. */
+  async function toldOf(id: string): Promise<readonly Told[]> {
+    const { rows } = await service.pool.query<Told>(
+      `SELECT state, attempts, ARRAY(SELECT outcome FROM notice_attempts WHERE notice_id = n.id ORDER BY id)::text[] AS outcomes,
+         extract(epoch FROM next_attempt_at - clock_timestamp())::float8 AS due_s
+       FROM notices n WHERE order_id = $1 ORDER BY id`,
+      [id],
+    )
+    return rows
+  }
+
+  /** A merchant whose answer to the first notice waits until the test gives it. */
+  async function slowMerchant() {
+    const statuses: unknown[] = []
+    let answerFirst: (text: string) => void = () => undefined
+    let arrived: () => void = () => undefined
+    const first = new Promise<void>((resolve) => {
+      arrived = resolve
+    })
+    const server = createServer((request, response) => {
+      const chunks: Buffer[] = []
+      request.on('data', (chunk: Buffer) => chunks.push(chunk))
+      request.on('end', () => {
+        statuses.push((JSON.parse(Buffer.concat(chunks).toString()) as { status: string }).status)
+        if (statuses.length > 1) response.end('SUCCESS')
+        else answerFirst = (text) => void response.end(text)
+        arrived()
+      })
+    })
+    const url = await listening(server)
+    const close = () => {
+      server.closeAllConnections()
+      server.close()
+    }
+    return { url, statuses, first, answerFirst: (text: string) => answerFirst(text), close }
+  }
+
+  it('a close that was not taken is not sent again once the order is settled', async () => {
+    const { sandbox, url } = await openMerchant()
+    const { courier } = service.service
+    sandbox.behave('fail', 1)
+    const id = await closedThenPaid(url)
+    await finishRounds(courier)
+    await settle(id)
+    for (let round = 0; round < 2; round++) {
+      await finishRounds(courier)
+      await makeNoticesDue(service.pool)
+    }
+    expect(sandbox.notices().map(({ body }) => body['status'])).toEqual(['close', 'success'])
+    expect(await toldOf(id)).toEqual([
+      { state: 'superseded', attempts: 1, outcomes: ['refused'], due_s: null },
+      { state: 'delivered', attempts: 1, outcomes: ['delivered'], due_s: null },
+    ])
+  })
+
+  it('one that was given up need not be told any more; one that was delivered stays so', async () => {
+    const { url } = await openMerchant()
+    for (const [before, after] of [
+      ['dead', 'superseded'],
+      ['delivered', 'delivered'],
+    ] as const) {
+      const id = await closedThenPaid(url)
+      await service.pool.query(
+        `UPDATE notices SET state = $2::text, next_attempt_at = NULL, delivered_at = CASE $2::text WHEN 'delivered' THEN now() END
+         WHERE order_id = $1`,
+        [id, before],
+      )
+      await settle(id)
+      const [older, newer] = await toldOf(id)
+      expect([older?.state, newer?.state]).toEqual([after, 'pending'])
+      expect(newer?.due_s).toBeLessThanOrEqual(0)
+    }
+  })
+
+  it.each([
+    ['SUCCESS', 'delivered', 'delivered'],
+    ['FAIL', 'superseded', 'refused'],
+  ] as const)(
+    'being sent while the order is settled, answered %s: recorded, %s, and the newer one waits for its end',
+    async (answer, state, outcome) => {
+      const merchant = await slowMerchant()
+      const { courier } = service.service
+      try {
+        const id = await closedThenPaid(merchant.url)
+        // Even its last send is no death any more.
+        await service.pool.query('UPDATE notices SET attempts = 15 WHERE order_id = $1', [id])
+        await courier.runOnce()
+        await merchant.first
+        await settle(id)
+        const [older, newer] = await toldOf(id)
+        expect([older?.state, newer?.state]).toEqual(['superseded', 'pending'])
+        // More than the 5 s that a send may take.
+        expect(newer?.due_s).toBeGreaterThan(5)
+        expect(newer?.due_s).toBeLessThanOrEqual(10)
+        expect(await courier.runOnce()).toBe(false)
+        merchant.answerFirst(answer)
+        await courier.drain()
+        expect((await toldOf(id))[0]).toEqual({ state, attempts: 16, outcomes: [outcome], due_s: null })
+        await makeNoticesDue(service.pool)
+        await finishRounds(courier)
+        expect(merchant.statuses).toEqual(['close', 'success'])
+        expect((await toldOf(id))[1]).toMatchObject({ state: 'delivered' })
+      } finally {
+        merchant.close()
+      }
+    },
+  )
+
+  it('claimed by a process that died: the newer one is due at once', async () => {
+    const { url } = await openMerchant()
+    const id = await closedThenPaid(url)
+    await service.pool.query(
+      `UPDATE notices SET claim_token = gen_random_uuid(), next_attempt_at = now() - interval '1 second' WHERE order_id = $1`,
+      [id],
+    )
+    await settle(id)
+    const [older, newer] = await toldOf(id)
+    expect(older?.state).toBe('superseded')
+    expect(newer?.due_s).toBeLessThanOrEqual(0)
+  })
+
+  it.each(['redelivery', 'commit'] as const)(
+    'sent again while the order is settled, the %s first: the older one ends all the same',
+    async (first) => {
+      const { url } = await openMerchant()
+      const id = await closedThenPaid(url)
+      await finishRounds(service.service.courier)
+      expect(await toldOf(id)).toMatchObject([{ state: 'delivered' }])
+      const [notice] = (await service.history(id)).notices
+      // Both have begun, with the order as they found it, and wait for the older notice's row, one after the other.
+      const blocker = await service.pool.connect()
+      await blocker.query('BEGIN')
+      await blocker.query('SELECT 1 FROM notices WHERE order_id = $1 FOR UPDATE', [id])
+      const waiting = async () =>
+        (
+          await service.pool.query(
+            "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'",
+          )
+        ).rowCount
+      const begun: Promise<unknown>[] = []
+      const redelivery = async () => await service.ops('POST', `/ops/notices/${notice?.id}/redeliver`)
+      const steps = first === 'commit' ? [settle.bind(null, id), redelivery] : [redelivery, settle.bind(null, id)]
+      for (const [index, step] of steps.entries()) {
+        begun.push(step())
+        await expect.poll(waiting, { timeout: 10_000, interval: 5 }).toBe(index + 1)
+      }
+      await blocker.query('COMMIT')
+      blocker.release()
+      const answers = await Promise.all(begun)
+      const refused = answers.filter((answer) => (answer as { status: number } | undefined)?.status === 409)
+      expect(refused).toHaveLength(first === 'commit' ? 1 : 0)
+      expect(await toldOf(id)).toMatchObject([
+        { state: first === 'commit' ? 'delivered' : 'superseded' },
+        { state: 'pending' },
+      ])
+    },
+  )
 })
 
 describe('what is not sent at all', () => {

@@ -158,6 +158,30 @@ describe('notices', () => {
     expect(rows).toEqual([{ due: true }])
     expect(await service.ops('POST', '/ops/notices/999999/redeliver')).toMatchObject({ status: 404 })
   })
+
+  it('one of whose order a newer one exists is refused, whatever its state; the newer one is sent', async () => {
+    const id = await service.register({ notifyUrl: 'http://127.0.0.1:9/notice' })
+    for (const state of ['CLOSED', 'SUCCESS']) {
+      service.wechat.putTrade(id, { state, amount: 1000 })
+      await service.sync(id)
+    }
+    const [newer, older] = (await service.history(id)).notices
+    expect([newer?.['state'], older?.['state']]).toEqual(['pending', 'superseded'])
+    const superseded = (await service.ops('GET', '/ops/notices?state=superseded')).body as Page
+    expect(superseded.items).toMatchObject([{ id: older?.id, paymentId: id, nextAttemptTime: null }])
+    for (const state of ['superseded', 'delivered', 'dead']) {
+      await service.pool.query(
+        `UPDATE notices SET state = $2::text, delivered_at = CASE $2::text WHEN 'delivered' THEN now() END WHERE id = $1`,
+        [older?.id, state],
+      )
+      expect(await service.ops('POST', `/ops/notices/${older?.id}/redeliver`)).toMatchObject({
+        status: 409,
+        body: { title: 'Conflict', detail: expect.stringContaining('newer notice') },
+      })
+    }
+    expect((await service.history(id)).notices).toMatchObject([{ state: 'pending' }, { state: 'dead' }])
+    expect(await service.ops('POST', `/ops/notices/${newer?.id}/redeliver`)).toMatchObject({ status: 200 })
+  })
 })
 
 describe('tokens', () => {

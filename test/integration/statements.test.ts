@@ -66,6 +66,17 @@ describe('exactly two statements, the lease and the commit', () => {
     })
   }
 
+  it('settle, with a notice that takes the place of an older one', async () => {
+    const id = await service.register({ notifyUrl: 'http://127.0.0.1:9/notice' })
+    for (const state of ['CLOSED', 'SUCCESS']) {
+      service.wechat.putTrade(id, { state, amount: 1000 })
+      const { envelope, asked } = await statementsOf(id)
+      expect(envelope).toMatchObject({ code: 0, data: { repair: true } })
+      expect(asked).toEqual(['lease_by_id', 'commit_sync'])
+    }
+    expect((await service.history(id)).notices).toMatchObject([{ state: 'pending' }, { state: 'superseded' }])
+  })
+
   it('a gateway that proves nothing', async () => {
     const id = await service.register()
     service.wechat.addFaults([{ on: 'query', fault: 'tampered', times: 1, outTradeNo: id }])

@@ -45,6 +45,11 @@ const RULES: readonly (readonly [rule: string, sql: string])[] = [
        AND o.notify_url IS NOT NULL) OR n.payload->>'status' <> r.status_after`,
   ],
   [
+    'only the newest notice of an order is still to be delivered',
+    `SELECT order_id, state FROM n WHERE state IN ('pending', 'dead')
+     AND EXISTS (SELECT 1 FROM notices newer WHERE newer.order_id = n.order_id AND newer.id > n.id)`,
+  ],
+  [
     'settled orders have a pay time, closed ones a close time',
     `SELECT id, status FROM o WHERE version > 0
      AND (status = 'success' AND (pay_time IS NULL OR gateway_order_no IS NULL OR close_time IS NOT NULL)

@@ -81,6 +81,7 @@ export const CODES_ZH = {
   pending: '待发送',
   delivered: '已送达',
   dead: '已放弃',
+  superseded: '已被更新的通知取代',
   refused: '商户未确认',
   timeout: '超时',
   unreachable: '无法连接',

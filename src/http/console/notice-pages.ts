@@ -28,6 +28,7 @@ export function registerNoticePages(
     const notice = await noticeOf(request)
     const order = notice === null ? null : await deps.records.findHistory({ id: notice.orderId })
     if (notice === null || order === null) return await notFound(request, reply)
+    if (order.notices[0]?.id !== notice.id) return await outdated(request, reply)
     const { words, language } = visitOf(request)
     return await render.page(request, reply, 'confirm', {
       question: words.confirmRedeliver,
@@ -48,7 +49,8 @@ export function registerNoticePages(
   scope.post('/notices/:id/redeliver', async (request, reply) => {
     const notice = await noticeOf(request)
     if (notice === null) return await notFound(request, reply)
-    await deps.notices.redeliver(notice.id)
+    const { kind } = await deps.notices.redeliver(notice.id)
+    if (kind !== 'redelivered') return await outdated(request, reply)
     const fields = { noticeId: notice.id.toString(), orderId: notice.orderId.toString() }
     request.log.info({ event: 'notice_redelivered', operator: visitOf(request).session.operator, ...fields })
     return await reply.redirect('/console/notices', 303)
@@ -57,6 +59,12 @@ export function registerNoticePages(
   async function noticeOf(request: FastifyRequest) {
     const id = rowIdFrom((request.params as { id: string }).id)
     return id === null ? null : await deps.notices.find(id)
+  }
+
+  /** Refused: the merchant would be told a state that is over. */
+  async function outdated(request: FastifyRequest, reply: FastifyReply) {
+    const { words } = visitOf(request)
+    return await render.message(request, reply, 409, words.notices, words.outdated)
   }
 
   async function notFound(request: FastifyRequest, reply: FastifyReply) {

@@ -22,7 +22,7 @@ const EXCEPTIONS = `<% layout('@layout', { heading: it.t.exceptions }) %>
 
 const NOTICES = `<% layout('@layout', { heading: it.t.notices }) %>
 <form class="card row" method="get" action="/console/notices">
-<div><label for="state"><%= it.t.state %></label><select id="state" name="state"><% for (const state of ['all', 'pending', 'delivered', 'dead']) { %><option value="<%= state %>"<% if (it.state === state) { %> selected<% } %>><%= it.word(state) %></option><% } %></select></div>
+<div><label for="state"><%= it.t.state %></label><select id="state" name="state"><% for (const state of ['all', 'pending', 'delivered', 'dead', 'superseded']) { %><option value="<%= state %>"<% if (it.state === state) { %> selected<% } %>><%= it.word(state) %></option><% } %></select></div>
 <button class="quiet"><%= it.t.show %></button>
 </form>
 <% if (it.rows.length === 0) { %><p class="card calm"><%= it.t.nothing %></p><% } else { %>
@@ -30,7 +30,7 @@ const NOTICES = `<% layout('@layout', { heading: it.t.notices }) %>
 <thead><tr><th scope="col"><%= it.t.order %></th><th scope="col"><%= it.t.state %></th><th scope="col" class="number"><%= it.t.attempts %></th><th scope="col"><%= it.t.lastSend %></th><th scope="col"><%= it.t.created %></th><th scope="col"><%= it.t.act %></th></tr></thead>
 <tbody><% for (const row of it.rows) { const last = row.history[0] %>
 <tr><td class="long"><a class="whole" href="/console/orders/<%= row.orderId %>"><%= row.orderId %></a><br><small class="muted"><bdi><%= row.url %></bdi></small></td><td><%~ include('@code', { ...it, code: row.state }) %></td><td class="number"><%= row.attempts %></td><td class="long"><% if (last) { %><%~ include('@code', { ...it, code: last.outcome }) %> <%= last.httpStatus === null ? '' : 'HTTP ' + last.httpStatus %> <small class="muted"><bdi><%= last.excerpt %></bdi></small><% } else { %>–<% } %></td><td><%= it.time(row.createdAt) %></td>
-<td><a class="whole" href="/console/notices/<%= row.id %>/redeliver" aria-label="<%= it.t.redeliver %>: <%= row.orderId %>"><%= it.t.redeliver %></a></td></tr>
+<td><% if (row.state !== 'superseded') { %><a class="whole" href="/console/notices/<%= row.id %>/redeliver" aria-label="<%= it.t.redeliver %>: <%= row.orderId %>"><%= it.t.redeliver %></a><% } %></td></tr>
 <% } %></tbody></table></section><% } %>
 <% if (it.older) { %><p><a href="<%= it.older %>"><%= it.t.more %></a></p><% } %>`
 

@@ -18,7 +18,7 @@ const PLAIN = { evidence: [], action: null } as const
 /** Everything that happened, newest first. What happened in one commit stands in the order of its causes. */
 export function storyOf(history: OrderHistory, language: Language): readonly StoryEvent[] {
   const events: StoryEvent[] = [
-    ...history.notices.flatMap(noticeEvents),
+    ...history.notices.flatMap((notice, index) => noticeEvents(notice, index === 0)),
     ...history.exceptions.flatMap((exception) => exceptionEvents(exception, language)),
     ...history.repairs.map((repair) => repairEvent(repair, history.currency, language)),
     ...history.syncs.map(syncEvent),
@@ -106,7 +106,8 @@ function exceptionEvents(exception: OrderHistory['exceptions'][number], language
   return [resolved, opened]
 }
 
-function noticeEvents(notice: OrderHistory['notices'][number]): StoryEvent[] {
+/** Only an order's newest notice can be sent again: an older one tells a state that is over. */
+function noticeEvents(notice: OrderHistory['notices'][number], isNewest: boolean): StoryEvent[] {
   const sends = notice.history.map(
     (attempt): StoryEvent => ({
       ...PLAIN,
@@ -124,10 +125,10 @@ function noticeEvents(notice: OrderHistory['notices'][number]): StoryEvent[] {
   const written: StoryEvent = {
     kind: 'notice',
     at: notice.createdAt,
-    codes: ['written', ...(notice.state === 'dead' ? ['dead'] : [])],
+    codes: ['written', ...(notice.state === 'dead' || notice.state === 'superseded' ? [notice.state] : [])],
     lines: [],
     evidence: [payload],
-    action: { word: 'redeliver', href: `/console/notices/${notice.id}/redeliver` },
+    action: isNewest ? { word: 'redeliver', href: `/console/notices/${notice.id}/redeliver` } : null,
   }
   return [...sends, written]
 }

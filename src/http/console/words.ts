@@ -95,6 +95,8 @@ const EN = {
   back: 'Back',
   confirmSync: 'Sync this order?',
   confirmRedeliver: 'Send this notice again?',
+  outdated:
+    'A newer notice of this order exists: this one would tell the merchant a state that is over. Send the newer one.',
   confirmResolve: 'Close this finding?',
   confirmBatch: 'Start this batch? It repairs what it finds.',
   confirmBatchDry: 'Try this batch? A dry run asks and changes nothing.',
@@ -252,6 +254,7 @@ const ZH: Words = {
   back: '返回',
   confirmSync: '同步此订单？',
   confirmRedeliver: '重新发送此通知？',
+  outdated: '此订单已有更新的通知，本通知的内容已过时，不能再发送。请发送最新的通知。',
   confirmResolve: '将此异常标记为已处理？',
   confirmBatch: '开始批量同步？发现问题将直接修复。',
   confirmBatchDry: '试运行此批次？只查询，不作改动。',

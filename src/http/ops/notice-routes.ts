@@ -40,21 +40,27 @@ export function registerNoticeRoutes(scope: FastifyInstance, deps: NoticeRouteDe
       schema: {
         tags,
         operationId: 'redeliverNotice',
-        summary: 'Send a notice again, now; its schedule starts anew',
+        summary: "Send an order's newest notice again, now; its schedule starts anew",
+        description: 'An older one is refused: the merchant would be told a state that is over.',
         params: idParams,
-        response: { 200: noticeSchema, ...problems(404, 413, 414, 415) },
+        response: { 200: noticeSchema, ...problems(404, 409, 413, 414, 415) },
       },
     },
     async (request, reply) => {
-      const notice = await deps.notices.redeliver(BigInt(request.params.id))
-      if (notice === null) return sendProblem(reply, 404, 'Not Found', 'No such notice.')
+      const outcome = await deps.notices.redeliver(BigInt(request.params.id))
+      if (outcome.kind === 'not_found') return sendProblem(reply, 404, 'Not Found', 'No such notice.')
+      if (outcome.kind === 'outdated') {
+        const detail =
+          'A newer notice of the same order exists: this one tells a state that is over. Send the newer one.'
+        return sendProblem(reply, 409, 'Conflict', detail)
+      }
       request.log.info({
         event: 'notice_redelivered',
         operator: request.operator,
         noticeId: request.params.id,
-        orderId: notice.orderId.toString(),
+        orderId: outcome.notice.orderId.toString(),
       })
-      return noticeView(notice)
+      return noticeView(outcome.notice)
     },
   )
 }
