@@ -95,7 +95,7 @@ WITH guard AS (
   SELECT order_id, id, $27::text, $28, $29::text, $30::jsonb FROM sync
   WHERE $27::text IS NOT NULL AND NOT EXISTS (SELECT 1 FROM sync_exceptions r
     WHERE r.order_id = $1 AND r.kind = $27::text AND r.fingerprint = $29::text AND r.state = 'resolved')
-  ON CONFLICT (order_id, kind) WHERE state = 'open'
+  ON CONFLICT (order_id, kind, fingerprint) WHERE state = 'open'
     DO UPDATE SET last_seen_at = clock_timestamp(), seen_count = e.seen_count + 1
   RETURNING seen_count
 )

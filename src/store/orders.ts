@@ -64,7 +64,7 @@ export type SyncCommit = Readonly<{
   exception: Readonly<{
     kind: ExceptionKind
     atRiskFen: Fen
-    /** What makes it the same finding: one that was resolved is not opened again. */
+    /** What makes it the same finding: it has one open row, and once resolved it is not opened again. */
     fingerprint: string
     evidence: Readonly<Record<string, unknown>>
   }> | null
@@ -148,7 +148,7 @@ WITH guard AS (
   SELECT order_id, id, $27::text, $28, $29::text, $30::jsonb FROM sync
   WHERE $27::text IS NOT NULL AND NOT EXISTS (SELECT 1 FROM sync_exceptions r
     WHERE r.order_id = $1 AND r.kind = $27::text AND r.fingerprint = $29::text AND r.state = 'resolved')
-  ON CONFLICT (order_id, kind) WHERE state = 'open'
+  ON CONFLICT (order_id, kind, fingerprint) WHERE state = 'open'
     DO UPDATE SET last_seen_at = clock_timestamp(), seen_count = e.seen_count + 1
   RETURNING seen_count
 )

@@ -61,9 +61,14 @@ SELECT channel, CASE WHEN created_at > now() - interval '15 minutes' THEN '15m'
   count(*)::int AS orders, sum(amount_fen)::bigint::text AS amount_fen
 FROM orders WHERE status IN ('progress', 'fail') GROUP BY 1, 2`
 
+// Payments add up. Answers that do not fit an order put the same money in question, however many of them differ.
 const OPEN_FINDINGS = `
-SELECT kind, count(*)::int AS count, sum(at_risk_fen)::bigint::text AS at_risk_fen
-FROM sync_exceptions WHERE state = 'open' GROUP BY kind ORDER BY sum(at_risk_fen) DESC`
+SELECT kind, sum(findings)::int AS count, sum(fen)::bigint::text AS at_risk_fen
+FROM (
+  SELECT kind, count(*) AS findings,
+    CASE WHEN kind IN ('amount_mismatch', 'identity_mismatch') THEN max(at_risk_fen) ELSE sum(at_risk_fen) END AS fen
+  FROM sync_exceptions WHERE state = 'open' GROUP BY kind, order_id
+) AS of_order GROUP BY kind ORDER BY sum(fen) DESC`
 
 // One index probe per channel: its first row is the one that is due for the longest.
 const SWEEPER_LAG = `

@@ -69,7 +69,12 @@ export function commitOf(
         errorCode: 28100,
         errorMsg: told,
       },
-      exception: exceptionOf(lease.order, trade, mismatch.kind, `${mismatch.field}=${mismatch.actual}`),
+      exception: exceptionOf(
+        lease.order,
+        trade,
+        mismatch.kind,
+        `${paymentIn(trade)} ${mismatch.field}=${mismatch.actual}`,
+      ),
       nextSyncDelayS: retry(lease, 'mismatch', jitter),
       failures,
     }
@@ -127,10 +132,7 @@ function decidedOf(
       noticed && isUsable(after.notifyUrl)
         ? { url: after.notifyUrl, payload: noticePayload(after), traceparent: request.traceparent }
         : null,
-    exception:
-      decision.exception === null
-        ? null
-        : exceptionOf(order, trade, decision.exception, `${trade.state} ${trade.gatewayOrderNo ?? ''}`),
+    exception: decision.exception === null ? null : exceptionOf(order, trade, decision.exception, paymentIn(trade)),
     nextSyncDelayS: delayS === null ? null : delayS * (1 + JITTER * jitter),
   }
 }
@@ -150,6 +152,14 @@ function timesOf(
   if (status === 'success') return { payTime: trade.paidAt ?? lease.takenAt, closeTime: null }
   if (status === 'close') return { payTime, closeTime: closeTime ?? lease.takenAt }
   return { payTime, closeTime: status === 'progress' ? null : closeTime }
+}
+
+/**
+ * What tells findings of one order and kind apart: another payment is other money, and something new. The state there is
+ * neither: a trade that is closed and then not found is still the one payment that is missing.
+ */
+function paymentIn(trade: Trade): string {
+  return trade.state === 'paid' || trade.state === 'refunded' ? (trade.gatewayOrderNo ?? 'paid') : ''
 }
 
 function exceptionOf(

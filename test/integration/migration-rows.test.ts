@@ -34,6 +34,24 @@ async function databaseBefore(name: string) {
   return { pool, finish }
 }
 
+it('0010: findings are known by their payment, and those that were there before are known again', async () => {
+  const { pool, finish } = await databaseBefore('0010_findings_by_payment')
+  const findings = [
+    ['double_payment', 'paid T2', { stateThere: 'paid', gatewayOrderNoThere: 'T2' }],
+    ['paid_here_not_there', 'closed T1', { stateThere: 'closed', gatewayOrderNoThere: 'T1' }],
+    ['amount_mismatch', 'amount=1', { stateThere: 'paid', gatewayOrderNoThere: 'T3' }],
+    ['identity_mismatch', 'app=x', { stateThere: 'paying', gatewayOrderNoThere: null }],
+  ] as const
+  for (const [kind, fingerprint, evidence] of findings)
+    await pool.query(
+      `INSERT INTO sync_exceptions (order_id, sync_id, kind, at_risk_fen, fingerprint, evidence) VALUES (1, 1, $1, 1, $2, $3)`,
+      [kind, fingerprint, JSON.stringify(evidence)],
+    )
+  await finish()
+  const { rows } = await pool.query<{ fingerprint: string }>('SELECT fingerprint FROM sync_exceptions ORDER BY id')
+  expect(rows.map(({ fingerprint }) => fingerprint)).toEqual(['T2', '', 'T3 amount=1', ' app=x'])
+})
+
 it('0009: what waits behind a newer notice of its order, or was given up before it, is superseded', async () => {
   const { pool, finish } = await databaseBefore('0009_superseded_notices')
   // Any repair will do: what counts is which notice of an order is the newest.
