@@ -9,8 +9,8 @@ const waits = NOTICE_DELAYS_S.map((seconds) =>
   seconds < 60 ? `${seconds} s` : seconds < 3600 ? `${seconds / 60} min` : `${seconds / 3600} h`,
 )
 
-const DESCRIPTION = `Sent to the order's \`notifyUrl\` when the order became \`success\` or \`close\`; of nothing else. It is taken when HTTP says 2xx and
-the answer's body, trimmed, is \`SUCCESS\`, within 5 s. Else it is sent again, ${NOTICE_DELAYS_S.length + 1} times in all: after ${waits.join(', ')}.
+const DESCRIPTION = `Sent to the order's \`notifyUrl\` when the order became \`success\` or \`close\`; of nothing else. It is taken when the
+answer's body, trimmed, is \`SUCCESS\`, within 5 s, whatever the HTTP status. Else it is sent again, ${NOTICE_DELAYS_S.length + 1} times in all: after ${waits.join(', ')}.
 At least once: the same notice may come twice. Redirects are not followed. Once a newer one of the order is written, an older one
 is not sent any more.
 

@@ -184,7 +184,10 @@ export type Courier = ReturnType<typeof createCourier>
 
 type Answer = Pick<NoticeAttempt, 'outcome' | 'httpStatus' | 'excerpt'>
 
-/** Delivered is what answers 2xx and, trimmed, `SUCCESS`. What came before the answer was cut short is recorded too. */
+/**
+ * Delivered is what answers, trimmed, `SUCCESS`, whatever its status: the contract names none, and the server that merchants
+ * come from looks at none. What came before the answer was cut short is recorded too.
+ */
 async function readAnswer(status: number, stream: Readable, signal: AbortSignal): Promise<Answer> {
   const chunks: Buffer[] = []
   let bytes = 0
@@ -198,8 +201,7 @@ async function readAnswer(status: number, stream: Readable, signal: AbortSignal)
       // Leaving the loop ends the connection: nothing more is read.
       if (bytes > ANSWER_BYTES_MAX) return answer('refused')
     }
-    const isTaken = status >= 200 && status < 300 && textOf(chunks).trim() === 'SUCCESS'
-    return answer(isTaken ? 'delivered' : 'refused')
+    return answer(textOf(chunks).trim() === 'SUCCESS' ? 'delivered' : 'refused')
   } catch {
     // Cut short by our deadline or by the merchant: an answer without its end is none.
     return answer(signal.aborted ? 'timeout' : 'refused')

@@ -81,7 +81,7 @@ const ANSWERS: Readonly<Record<MerchantBehaviour, (response: ServerResponse, url
   lower_case_success: (response) => sendText(response, 200, 'success'),
   padded_success: (response) => sendText(response, 200, ' SUCCESS\r\n'),
   fail: (response) => sendText(response, 200, 'FAIL'),
-  error_500: (response) => sendText(response, 500, 'SUCCESS'),
+  error_500: (response) => sendText(response, 500, 'Internal Server Error'),
   hang: () => undefined,
   redirect: (response, url) => {
     response.writeHead(307, { Location: `${url}/redirected` })

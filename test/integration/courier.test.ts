@@ -105,6 +105,29 @@ describe('a merchant who answers', () => {
     expect(await noticeOf(id)).toMatchObject({ state: 'delivered' })
   })
 
+  it.each([200, 201, 302, 400, 404, 500, 503])('SUCCESS counts, whatever the status: %i', async (status) => {
+    const paths: unknown[] = []
+    const server = createServer((request, response) => {
+      paths.push(request.url)
+      response.writeHead(status, { location: '/elsewhere' }).end('SUCCESS')
+    })
+    const url = await listening(server)
+    try {
+      const id = await noticeTo(`${url}/n`)
+      await finishRounds(service.service.courier)
+      expect(await noticeOf(id)).toMatchObject({
+        state: 'delivered',
+        attempts: 1,
+        tries: [{ outcome: 'delivered', http_status: status, excerpt: 'SUCCESS' }],
+      })
+      // A redirect is an answer like any other: it leads nowhere.
+      expect(paths).toEqual(['/n'])
+    } finally {
+      server.closeAllConnections()
+      server.close()
+    }
+  })
+
   it('two couriers at once: each notice arrives exactly once', async () => {
     const { sandbox, url } = await openMerchant()
     await backlogFor(url, 300)
@@ -124,7 +147,7 @@ describe('a merchant who does not take the notice', () => {
   it.each([
     ['lower_case_success', 'refused', 200, 'success'],
     ['fail', 'refused', 200, 'FAIL'],
-    ['error_500', 'refused', 500, 'SUCCESS'],
+    ['error_500', 'refused', 500, 'Internal Server Error'],
     ['redirect', 'refused', 307, ''],
     ['reset', 'unreachable', null, 'ECONNRESET'],
   ] as const)(

@@ -86,7 +86,7 @@ describe('the answer', () => {
     ['lower_case_success', 200, 'success'],
     ['padded_success', 200, ' SUCCESS\r\n'],
     ['fail', 200, 'FAIL'],
-    ['error_500', 500, 'SUCCESS'],
+    ['error_500', 500, 'Internal Server Error'],
     ['redirect', 307, ''],
   ])('of %s is %i %j, once', async (behaviour, status, text) => {
     const { merchant, url } = await start()
