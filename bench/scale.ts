@@ -161,6 +161,7 @@ async function leaseAndCommit(orders: Orders, id: bigint): Promise<void> {
       durationMs: 1,
       gatewayMs: 1,
     },
+    isReversed: false,
     repair: null,
     notice: null,
     exception: null,

@@ -33,7 +33,15 @@ export type Situation = Readonly<{
   gatewayOrderNo: string | null
   /** What to do when money arrives for an order closed here. */
   latePayment: 'settle' | 'hold'
+  /** Since the gateway last accepted to reverse the trade; null where it never did. Seconds. */
+  reversedForS: number | null
 }>
+
+/**
+ * Of a reversed trade "paid" may be an old word for so long, far beyond what any query lags behind. Past it the reversal
+ * was never carried out, whatever the gateway said to it. Seconds.
+ */
+const REVERSAL_S_MAX = 600
 
 type Step = Readonly<{ action: Action; exception?: ExceptionKind }>
 type Cell = Step | Readonly<{ expired: Step; otherwise: Step }> | Readonly<{ young: Step; otherwise: Step }>
@@ -93,7 +101,9 @@ const TABLE = {
 /** The decision for one verified trade. Pure: the same facts give the same decision. */
 export function decide(situation: Situation, trade: Pick<Trade, 'state' | 'gatewayOrderNo'>): Decision {
   const cell: Cell = TABLE[situation.status][trade.state]
-  const { step, byExpiry } = stepOf(cell, situation)
+  const { step: told, byExpiry } = stepOf(cell, situation)
+  // Paid in spite of a reversal: that is late as well, the goods may be gone.
+  const step = told === SETTLE && situation.reversedForS !== null ? LATE : told
   if (step === LATE && situation.latePayment === 'hold')
     return { action: 'none', exception: 'paid_after_close', byExpiry }
   if (step === NONE && trade.state === 'paid' && isAnotherTransaction(situation, trade)) {
@@ -106,6 +116,11 @@ function stepOf(cell: Cell, situation: Situation): { step: Step; byExpiry: boole
   if ('action' in cell) return { step: cell, byExpiry: false }
   if ('young' in cell) return { step: situation.young ? cell.young : cell.otherwise, byExpiry: false }
   return situation.expired ? { step: cell.expired, byExpiry: true } : { step: cell.otherwise, byExpiry: false }
+}
+
+/** Whether the trade says "paid" although its money is on its way back: neither settled nor closed as unpaid. */
+export function isGoingBack({ reversedForS }: Situation, trade: Pick<Trade, 'state'>): boolean {
+  return trade.state === 'paid' && reversedForS !== null && reversedForS < REVERSAL_S_MAX
 }
 
 function isAnotherTransaction(situation: Situation, trade: Pick<Trade, 'gatewayOrderNo'>): boolean {

@@ -7,7 +7,7 @@ export type TradeRef = Readonly<{
   /** The gateway's transaction number where it is known; else null. */
   gatewayOrderNo: string | null
   payWay: PayWay
-  /** A reverse of it was accepted just now: what could be tried again before cannot be any more. */
+  /** A reverse of it was accepted: what could be tried again before cannot be any more. */
   isReversed?: boolean
 }>
 

@@ -21,6 +21,8 @@ export type Lease = Readonly<{
   ageS: number
   expiresInS: number
   closedForS: number | null
+  /** Since the gateway last accepted to reverse the trade; null where it never did. */
+  reversedForS: number | null
   /** Failed syncs in a row before this one. */
   failures: number
 }>
@@ -68,6 +70,8 @@ export type SyncCommit = Readonly<{
     fingerprint: string
     evidence: Readonly<Record<string, unknown>>
   }> | null
+  /** The gateway accepted to reverse the trade. */
+  isReversed: boolean
   /** Until the next sync; null where the order is at rest. */
   nextSyncDelayS: number | null
   failures: number
@@ -78,7 +82,7 @@ export type CommitOutcome =
   | Readonly<{ kind: 'lease_lost' }>
 
 const ORDER_COLUMNS = `id, business_no, title, channel, pay_way, amount_fen, currency, status, out_trade_no,
-  gateway_order_no, created_at, expires_at, pay_time, close_time, notify_url, attach, version, sync_failures`
+  gateway_order_no, created_at, expires_at, pay_time, close_time, notify_url, attach, version, sync_failures, reversed_at`
 
 const leaseSql = (key: 'id' | 'business_no') => `
 WITH leased AS (
@@ -96,7 +100,8 @@ WITH leased AS (
 SELECT seen.*, t.now AS taken_at, expires_at <= t.now AS expired,
   extract(epoch FROM t.now - created_at)::float8 AS age_s,
   extract(epoch FROM expires_at - t.now)::float8 AS expires_in_s,
-  extract(epoch FROM t.now - close_time)::float8 AS closed_for_s
+  extract(epoch FROM t.now - close_time)::float8 AS closed_for_s,
+  extract(epoch FROM t.now - reversed_at)::float8 AS reversed_for_s
 FROM seen, (SELECT clock_timestamp() AS now) AS t`
 
 const LEASE_BY_ID = { name: 'lease_by_id', text: leaseSql('id') }
@@ -113,6 +118,7 @@ WITH guard AS (
   UPDATE orders SET status = $4::text, gateway_order_no = $5, pay_time = $6, close_time = $7,
     version = version + CASE WHEN $8::text IS NULL THEN 0 ELSE 1 END,
     next_sync_at = clock_timestamp() + $9::float8 * interval '1 second', sync_failures = $10,
+    reversed_at = CASE WHEN $33 THEN clock_timestamp() ELSE reversed_at END,
     lease_token = NULL, lease_expires_at = NULL
   WHERE id = $1 AND lease_token = $2 AND version = $3
   RETURNING id, amount_fen, channel
@@ -224,6 +230,7 @@ type LeaseRow = OrderRow & {
   age_s: number
   expires_in_s: number
   closed_for_s: number | null
+  reversed_for_s: number | null
 }
 type CommitRow = { sync_id: string; repair_no: string | null; exception_opened: boolean }
 
@@ -273,6 +280,7 @@ export function createOrders(pool: pg.Pool, options: Readonly<{ leaseMs: number;
         ageS: row.age_s,
         expiresInS: row.expires_in_s,
         closedForS: row.closed_for_s,
+        reversedForS: row.reversed_for_s,
         failures: row.sync_failures,
       },
     }
@@ -337,7 +345,8 @@ export function createOrders(pool: pg.Pool, options: Readonly<{ leaseMs: number;
 
 export type Orders = ReturnType<typeof createOrders>
 
-function commitValues({ lease, record, repair, notice, exception, nextSyncDelayS, failures }: SyncCommit): unknown[] {
+function commitValues(commit: SyncCommit): unknown[] {
+  const { lease, record, repair, notice, exception } = commit
   const { order } = lease
   return [
     order.id.toString(),
@@ -348,8 +357,8 @@ function commitValues({ lease, record, repair, notice, exception, nextSyncDelayS
     repair === null ? order.payTime : repair.payTime,
     repair === null ? order.closeTime : repair.closeTime,
     repair?.way ?? null,
-    nextSyncDelayS,
-    failures,
+    commit.nextSyncDelayS,
+    commit.failures,
     record.traceId,
     record.source,
     record.actor,
@@ -372,6 +381,7 @@ function commitValues({ lease, record, repair, notice, exception, nextSyncDelayS
     exception === null ? null : storableJson(exception.evidence),
     notice === null ? null : hostOf(notice.url),
     record.gatewayMs,
+    commit.isReversed,
   ]
 }
 

@@ -32,7 +32,7 @@ export function commitOf(
   durationMs: number,
   jitter: number,
 ): SyncCommit {
-  const common = { lease, notice: null, exception: null, repair: null }
+  const common = { lease, notice: null, exception: null, repair: null, isReversed: finding.isReversed }
   const record = { ...recordOf(request, durationMs), exchanges: finding.exchanges, gatewayMs: slowestMs(finding) }
   const failures = lease.failures + 1
   if (finding.kind === 'unknown') {
@@ -216,6 +216,7 @@ export function failureOf(
     repair: null,
     notice: null,
     exception: null,
+    isReversed: false,
     nextSyncDelayS: retry(lease, 'failed', jitter),
     failures,
   }

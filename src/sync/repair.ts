@@ -1,13 +1,23 @@
-import { checkTrade, type Decision, decide, decideAfterClose, type Mismatch, type Situation } from '../domain/decide.js'
+import {
+  checkTrade,
+  type Decision,
+  decide,
+  decideAfterClose,
+  isGoingBack,
+  type Mismatch,
+  type Situation,
+} from '../domain/decide.js'
 import type { Trade } from '../domain/trade.js'
 import type { CallOptions, Exchange, Gateway, GatewayUnknown, TradeRef } from '../gateways/gateway.js'
 import type { Lease } from '../store/orders.js'
 
-/** What was learned and decided about one order; nothing is written yet. */
-export type Finding =
-  | Readonly<{ kind: 'decided'; trade: Trade; decision: Decision; note: string | null; exchanges: readonly Exchange[] }>
-  | Readonly<{ kind: 'mismatch'; trade: Trade; mismatch: Mismatch; exchanges: readonly Exchange[] }>
-  | Readonly<{ kind: 'unknown'; unknown: GatewayUnknown; exchanges: readonly Exchange[] }>
+/** What was learned and decided about one order; nothing is written yet. `isReversed`: by this sync. */
+export type Finding = Readonly<{ exchanges: readonly Exchange[]; isReversed: boolean }> &
+  (
+    | Readonly<{ kind: 'decided'; trade: Trade; decision: Decision; note: string | null }>
+    | Readonly<{ kind: 'mismatch'; trade: Trade; mismatch: Mismatch }>
+    | Readonly<{ kind: 'unknown'; unknown: GatewayUnknown }>
+  )
 
 type Investigation = Readonly<{
   gateway: Gateway
@@ -23,24 +33,27 @@ export const GATEWAY_CALLS_MAX = 3
 
 const WAIT: Decision = { action: 'wait', exception: null, byExpiry: false }
 
-/** Asks what became of the trade and decides. Nothing changes anywhere. */
+/** Asks what became of the trade and decides. Nothing changes anywhere. `isReversed`: this sync has just reversed it. */
 export async function findOut(
   { gateway, lease, situation, options, hasTimeForCall }: Investigation,
   isReversed = false,
 ): Promise<Finding> {
-  if (!hasTimeForCall()) return leaseEnding([])
-  const asked = await gateway.queryOrder({ ...tradeRef(lease), isReversed }, options)
-  if (asked.kind === 'unknown') return { kind: 'unknown', unknown: asked, exchanges: asked.exchanges }
-  const { trade, exchanges } = asked
+  if (!hasTimeForCall()) return leaseEnding([], isReversed)
+  const isOver = isReversed || situation.reversedForS !== null
+  const asked = await gateway.queryOrder({ ...tradeRef(lease), isReversed: isOver }, options)
+  const { exchanges } = asked
+  if (asked.kind === 'unknown') return { kind: 'unknown', unknown: asked, exchanges, isReversed }
+  const { trade } = asked
   const mismatch = checkTrade(lease.order, trade, gateway.account)
-  if (mismatch !== null) return { kind: 'mismatch', trade, mismatch, exchanges }
+  if (mismatch !== null) return { kind: 'mismatch', trade, mismatch, exchanges, isReversed }
+  if (isGoingBack(situation, trade)) return unconfirmed(exchanges, isReversed)
   const decision = decide(situation, trade)
   const closeNotBeforeAgeS = gateway.closeNotBeforeAgeS(lease.order.payWay)
   if (decision.action === 'close_gateway' && trade.state === 'paying' && lease.ageS < closeNotBeforeAgeS) {
     // The gateway refuses to close a trade this young; the sweeper comes back when it may.
-    return { kind: 'decided', trade, decision: WAIT, note: 'too early to close', exchanges }
+    return { kind: 'decided', trade, decision: WAIT, note: 'too early to close', exchanges, isReversed }
   }
-  return { kind: 'decided', trade, decision, note: null, exchanges }
+  return { kind: 'decided', trade, decision, note: null, exchanges, isReversed }
 }
 
 /**
@@ -50,22 +63,27 @@ export async function findOut(
 export async function repairAtGateway(investigation: Investigation, finding: Finding): Promise<Finding> {
   if (finding.kind !== 'decided' || finding.decision.action !== 'close_gateway') return finding
   const { gateway, lease, situation, options } = investigation
-  if (!investigation.hasTimeForCall()) return leaseEnding(finding.exchanges)
+  if (!investigation.hasTimeForCall()) return leaseEnding(finding.exchanges, false)
   const closing = await gateway.closeOrder(tradeRef(lease), options)
   const soFar = [...finding.exchanges, ...closing.exchanges]
-  if (closing.kind === 'unknown') return { kind: 'unknown', unknown: closing, exchanges: soFar }
+  if (closing.kind === 'unknown') return { kind: 'unknown', unknown: closing, exchanges: soFar, isReversed: false }
 
-  const isReversed = closing.kind === 'accepted' && lease.order.payWay === 'bar_code'
+  const isReversed = closing.kind !== 'refused' && lease.order.payWay === 'bar_code'
   const again = await findOut(investigation, isReversed)
   const exchanges = [...soFar, ...again.exchanges]
   if (again.kind !== 'decided') return { ...again, exchanges }
-  const after = decideAfterClose(situation, finding.decision, isReversed ? 'reversed' : closing.kind, again.trade)
+  const said = isReversed && closing.kind === 'accepted' ? 'reversed' : closing.kind
+  const after = decideAfterClose(situation, finding.decision, said, again.trade)
   if (after.confirmed) return { ...again, decision: after, exchanges }
   if (closing.kind === 'refused') {
     return { ...again, decision: WAIT, note: `close refused: ${closing.reason}`, exchanges }
   }
   // An accepted close of a trade that can still be paid, a reversed one that is paid: believing either half could rob
   // someone.
+  return unconfirmed(exchanges, isReversed)
+}
+
+function unconfirmed(exchanges: readonly Exchange[], isReversed: boolean): Finding {
   const unknown: GatewayUnknown = {
     kind: 'unknown',
     duty: 'retry',
@@ -73,11 +91,11 @@ export async function repairAtGateway(investigation: Investigation, finding: Fin
     message: '网关已受理关闭或撤销，但订单状态与之不符',
     exchanges,
   }
-  return { kind: 'unknown', unknown, exchanges }
+  return { kind: 'unknown', unknown, exchanges, isReversed }
 }
 
 /** Somebody else may hold the order in a moment: nothing more is asked, so that two never ask at once. */
-function leaseEnding(exchanges: readonly Exchange[]): Finding {
+function leaseEnding(exchanges: readonly Exchange[], isReversed: boolean): Finding {
   const unknown: GatewayUnknown = {
     kind: 'unknown',
     duty: 'retry',
@@ -85,7 +103,7 @@ function leaseEnding(exchanges: readonly Exchange[]): Finding {
     message: '同步超时，请稍后重试',
     exchanges,
   }
-  return { kind: 'unknown', unknown, exchanges }
+  return { kind: 'unknown', unknown, exchanges, isReversed }
 }
 
 function tradeRef({ order }: Lease): TradeRef {

@@ -109,6 +109,7 @@ export function createSyncOrder(deps: SyncDeps) {
       young: lease.ageS < deps.policy.notFoundGraceS,
       gatewayOrderNo: lease.order.gatewayOrderNo,
       latePayment: deps.policy.latePayment,
+      reversedForS: lease.reversedForS,
     }
     const options = { priority: PRIORITY[request.source], traceId: request.traceId }
     // Counted from before the lease was taken, so never too long.

@@ -29,6 +29,14 @@ async function expectUnchanged(id: string) {
   })
 }
 
+/** As if the reversal had been so many seconds earlier. */
+async function reversedBefore(id: string, seconds: number) {
+  await service.pool.query(
+    `UPDATE orders SET reversed_at = reversed_at - $2::int * interval '1 second' WHERE id = $1`,
+    [id, seconds],
+  )
+}
+
 /** What the trade turns into between the reverse and the query after it. */
 async function syncWith(
   channel: 'wechat_pay' | 'ali_pay',
@@ -105,11 +113,30 @@ describe('WeChat Pay', () => {
     expect(await service.sync(id)).toMatchObject({ code: 0, data: { gatewayStatus: 'pay_closed', repair: true } })
   })
 
-  it('and where it lasts, the next sync settles it: the reverse was never carried out', async () => {
+  it('and in no sync after it, until it has lasted for ten minutes: then it was never carried out, and a human looks', async () => {
     const id = await code('wechat_pay')
     service.wechat.putTrade(id, { state: 'USERPAYING', amount: 1000 })
     await syncWith('wechat_pay', id, { state: 'SUCCESS', amount: 1000 })
+    expect(await service.sync(id)).toMatchObject({ code: 20000, data: null })
+    await reversedBefore(id, 590)
+    expect(await service.sync(id)).toMatchObject({ code: 20000, data: null })
+    await expectUnchanged(id)
+    await reversedBefore(id, 20)
     expect(await service.sync(id)).toMatchObject({ code: 0, data: { gatewayStatus: 'pay_success', repair: true } })
+    const { order, exceptions } = await service.history(id)
+    expect(order.status).toBe('success')
+    expect(exceptions).toMatchObject([{ kind: 'paid_after_close', state: 'open' }])
+  })
+
+  it('one that reads PAYERROR after its reverse is closed once, and not again by every sync', async () => {
+    const id = await code('wechat_pay')
+    service.wechat.putTrade(id, { state: 'PAYERROR', amount: 1000 })
+    await syncWith('wechat_pay', id, { state: 'PAYERROR', amount: 1000 })
+    for (let again = 0; again < 3; again++) {
+      expect(await service.sync(id)).toMatchObject({ code: 0, data: { gatewayStatus: 'pay_closed', repair: false } })
+    }
+    expect(service.wechat.calls(id).reverse).toBe(1)
+    expect((await service.history(id)).repairs).toHaveLength(1)
   })
 })
 
@@ -139,6 +166,14 @@ describe('Alipay', () => {
     const id = await code('ali_pay')
     service.alipay.putTrade(id, { state: 'WAIT_BUYER_PAY', amount: 1000, payOn: 'close' })
     expect(await syncWith('ali_pay', id, trade)).toMatchObject({ code: 20000, data: null })
+    await expectUnchanged(id)
+  })
+
+  it('given back by the cancel, and paid in every query since: not settled while that may be an old word', async () => {
+    const id = await code('ali_pay')
+    service.alipay.putTrade(id, { state: 'WAIT_BUYER_PAY', amount: 1000, payOn: 'close' })
+    await syncWith('ali_pay', id, { state: 'TRADE_SUCCESS', amount: 1000 })
+    expect(await service.sync(id)).toMatchObject({ code: 20000, data: null })
     await expectUnchanged(id)
   })
 })

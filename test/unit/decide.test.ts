@@ -6,6 +6,7 @@ import {
   decide,
   decideAfterClose,
   gatewayStatusOf,
+  isGoingBack,
   REPAIR_OF_ACTION,
   type Situation,
 } from '../../src/domain/decide.js'
@@ -67,7 +68,15 @@ const rows = TABLE.trim()
   .map((line) => line.split(';').map((cell) => cell.trim()) as [OrderStatus, TradeState, string, string, string])
 
 function situation(status: OrderStatus, over: Partial<Situation> = {}): Situation {
-  return { status, expired: false, young: false, gatewayOrderNo: null, latePayment: 'settle', ...over }
+  return {
+    status,
+    expired: false,
+    young: false,
+    gatewayOrderNo: null,
+    latePayment: 'settle',
+    reversedForS: null,
+    ...over,
+  }
 }
 
 function said(status: OrderStatus, state: TradeState, over: Partial<Situation>): string {
@@ -102,6 +111,21 @@ describe('the decision table', () => {
   it('holds a late payment where the policy says so, and opens the exception all the same', () => {
     expect(said('close', 'paid', { latePayment: 'hold' })).toBe('none !paid_after_close')
     expect(said('progress', 'paid', { latePayment: 'hold' })).toBe('settle')
+  })
+
+  it('a reversed trade that is paid is late, as one of a closed order is; until ten minutes after, it is going back', () => {
+    for (const status of ['progress', 'fail', 'close'] as const) {
+      expect(said(status, 'paid', { reversedForS: 600 })).toBe('settle !paid_after_close')
+      expect(said(status, 'paid', { reversedForS: 600, latePayment: 'hold' })).toBe('none !paid_after_close')
+    }
+    expect(said('success', 'paid', { reversedForS: 600 })).toBe('none')
+    const goesBack = (state: TradeState, reversedForS: number | null) =>
+      isGoingBack(situation('progress', { reversedForS }), { state })
+    expect(goesBack('paid', 0)).toBe(true)
+    expect(goesBack('paid', 599.9)).toBe(true)
+    expect(goesBack('paid', 600)).toBe(false)
+    expect(goesBack('paid', null)).toBe(false)
+    expect(goesBack('refunded', 0)).toBe(false)
   })
 
   it.each(['success', 'refunding', 'partial_refund', 'refunded'] as const)(

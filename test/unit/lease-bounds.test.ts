@@ -50,6 +50,7 @@ const SITUATION: Situation = {
   young: false,
   gatewayOrderNo: null,
   latePayment: 'settle',
+  reversedForS: null,
 }
 const LEASE: Lease = {
   token: 't',
@@ -59,6 +60,7 @@ const LEASE: Lease = {
   ageS: 1000,
   expiresInS: -1,
   closedForS: null,
+  reversedForS: null,
   failures: 0,
 }
 
