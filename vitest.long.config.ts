@@ -4,7 +4,7 @@ import { defineConfig } from 'vitest/config'
 const TOGETHER = [
   'test/property/**/*.long.test.ts',
   'test/integration/**/*.long.test.ts',
-  'test/e2e/{commands-in-container,docs,incident,readme,runbook,slow-clients}.long.test.ts',
+  'test/e2e/{commands-in-container,commands-joined,docs,incident,readme,runbook,slow-clients}.long.test.ts',
 ]
 
 export default defineConfig({

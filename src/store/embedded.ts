@@ -413,7 +413,8 @@ async function joinedServer(home: Home, running: Running, startedBy: string): Pr
   const presence = new Client({
     ...connectionTo(running.socketDir, home.database),
     application_name: 'unipay joined',
-  })
+    // The types lack these two.
+  }) as Client & { ref: () => void; unref: () => void }
   let isLost = false
   presence.on('error', () => {
     isLost = true
@@ -423,12 +424,13 @@ async function joinedServer(home: Home, running: Running, startedBy: string): Pr
     () => false,
   )
   // It went away in this moment: the caller looks again.
-  if (!isConnected)
-    return undefined
-    // Missing from the types: a process that forgets stop() is not kept alive by this connection.
-  ;(presence as Client & { unref: () => void }).unref()
+  if (!isConnected) return undefined
+  // A process that forgets stop() is not kept alive by this connection.
+  presence.unref()
   let stopping: Promise<void> | undefined
   const leave = async (): Promise<void> => {
+    // Its end is waited for, and may be all that is left to wait for: unheld, Node would end here, with status 13.
+    presence.ref()
     if (!isLost) await presence.end()
     await stopOrphan(home, running, startedBy)
   }

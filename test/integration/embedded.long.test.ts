@@ -75,7 +75,7 @@ describe('two processes', () => {
     const first = await start(dataDir)
     const second = await startProcess(dataDir)
     expect(second.joined).toBe(true)
-    await second.finish()
+    expect(await second.finish()).toBe(0)
     expect(await ask(first.url, 'SELECT 1')).toBe(1)
   })
 
@@ -214,7 +214,8 @@ type Starter = {
   url: string
   joined: boolean
   child: ChildProcess
-  finish: () => Promise<void>
+  /** Its exit status. */
+  finish: () => Promise<unknown>
   kill: () => Promise<void>
 }
 
@@ -224,13 +225,14 @@ async function startProcess(dataDir: string, account: { uid?: number; gid?: numb
     stdio: ['pipe', 'pipe', 'pipe'],
   })
   const ended = once(child, 'exit')
-  const end = async (how: () => void): Promise<void> => {
+  const end = async (how: () => void): Promise<unknown> => {
     if (child.exitCode === null && child.signalCode === null) how()
-    await ended
+    const [status]: unknown[] = await ended
+    return status
   }
-  const kill = async (): Promise<void> => await end(() => void child.kill('SIGKILL'))
-  const finish = async (): Promise<void> => await end(() => void child.stdin.end())
-  onTestFinished(finish)
+  const kill = async (): Promise<void> => void (await end(() => void child.kill('SIGKILL')))
+  const finish = async (): Promise<unknown> => await end(() => void child.stdin.end())
+  onTestFinished(async () => void (await finish()))
   let complaint = ''
   child.stderr.on('data', (chunk: Buffer) => {
     complaint += chunk.toString('utf8')
