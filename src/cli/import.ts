@@ -1,7 +1,7 @@
 import { open } from 'node:fs/promises'
 import type { Readable } from 'node:stream'
 
-import { readCsv, readNdjson } from '../http/ops/import-lines.js'
+import { HeadLineError, readCsv, readNdjson } from '../http/ops/import-lines.js'
 import { importOrders } from '../http/ops/import-orders.js'
 import { CommandFailed, Misused, type Output, show, table } from './output.js'
 import { createProgress } from './progress.js'
@@ -26,9 +26,14 @@ export async function importFile(file: string, options: ImportOptions): Promise<
         progress.at(read(), `${created + same} orders, ${conflict + invalid} bad`),
     })
       .catch((error: unknown) => {
+        if (error instanceof HeadLineError) throw new CommandFailed(error.message)
         throw new CommandFailed(`${String(error)}\nWhat went in stays in; run it again: such lines count as the same.`)
       })
-      .finally(progress.end)
+      .finally(() => {
+        progress.end()
+        // Who still writes into a pipe that is refused must not keep this command waiting.
+        stream.destroy()
+      })
     const { errors, ...counts } = report
     const bad = counts.conflict + counts.invalid
     show(options, report, () =>

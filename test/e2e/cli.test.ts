@@ -158,6 +158,13 @@ describe('unipay import', () => {
     expect(good.status).toBe(0)
     expect(JSON.parse(good.stdout)).toMatchObject({ total: 1, created: 1 })
     expect((await service.history(one)).order.status).toBe('progress')
+    await writeFile(csv, 'paymentId,businessNo,Channel,amount\n7,C7,ali_pay,7\n')
+    expect(await unipay(['import', csv, '--json'])).toEqual({
+      status: 1,
+      stdout: '',
+      stderr:
+        'The head line has no column channel; has a column Channel, which no order has. Nothing was registered.\n',
+    })
   })
 
   it('reads standard input as well, in either format', async () => {

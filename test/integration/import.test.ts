@@ -19,13 +19,16 @@ afterAll(async () => {
   await service.stop()
 })
 
-async function send(type: string, body: string | Buffer): Promise<{ status: number; report: Report }> {
+async function send(
+  type: string,
+  body: string | Buffer,
+): Promise<{ status: number; report: Report & { detail?: string } }> {
   const response = await fetch(`${service.url}/ops/orders/import`, {
     method: 'POST',
     headers: { authorization: `Bearer ${OPS_TOKEN}`, 'content-type': type },
     body: typeof body === 'string' ? body : new Uint8Array(body),
   })
-  return { status: response.status, report: (await response.json()) as Report }
+  return { status: response.status, report: (await response.json()) as Report & { detail?: string } }
 }
 
 function lineOf(paymentId: string, more: Record<string, unknown> = {}): string {
@@ -99,6 +102,35 @@ describe('an import', () => {
     const { report } = await send('application/x-ndjson', '{}\n'.repeat(1500))
     expect(report).toMatchObject({ total: 1500, created: 0, invalid: 1500 })
     expect(report.errors).toHaveLength(1000)
+  })
+
+  it.each([
+    ['has no column channel', 'paymentId,businessNo,amount'],
+    ['has no column channel; has a column Channel, which no order has', 'paymentId,businessNo,Channel,amount'],
+    ['has no column paymentId; has no column businessNo; has no column channel; has no column amount', 'title'],
+    ['has a column closeTime, which no order has', 'paymentId,businessNo,channel,amount,closeTime'],
+    ['has a column without a name', 'paymentId,businessNo,channel,amount,'],
+    ['has the column amount twice', 'paymentId,businessNo,channel,amount, amount'],
+    ['has a column __proto__, which no order has', 'paymentId,businessNo,channel,amount,__proto__'],
+    [/has a column x{40}…, which no order has/, `paymentId,businessNo,channel,amount,${'x'.repeat(9_000)}`],
+    [/cannot be read: Max Record Size/, `paymentId,businessNo,channel,amount,${'x'.repeat(20_000)}`],
+    [/cannot be read: .*Quote/, 'paymentId,businessNo,channel,a"mount'],
+  ])('of a CSV file whose head line %s is refused as a whole', async (reason, head) => {
+    const id = newPaymentId()
+    const { status, report } = await send('text/csv', `${head}\n${id},I${id},wechat_pay,1000,\n`)
+    expect(status).toBe(400)
+    if (typeof reason === 'string') expect(report.detail).toBe(`The head line ${reason}. Nothing was registered.`)
+    else expect(report.detail).toMatch(reason)
+    expect(await service.ops('GET', `/ops/orders/${id}`)).toMatchObject({ status: 404 })
+  })
+
+  it('of a large CSV file with such a head line is told so as well, whatever is still on its way', async () => {
+    const body = `paymentId,businessNo,amount\n${'1,I1,1000\n'.repeat(800_000)}`
+    expect((await send('text/csv', body)).report.detail).toContain('has no column channel')
+  })
+
+  it('of an empty file registers nothing and is no error', async () => {
+    for (const [, type] of KINDS) expect((await send(type, '')).report).toMatchObject({ total: 0, errors: [] })
   })
 
   it('of another type is refused', async () => {

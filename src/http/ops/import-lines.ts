@@ -2,6 +2,8 @@ import type { Readable } from 'node:stream'
 
 import { parse } from 'csv-parse'
 
+import { newOrderSchema } from './order-schema.js'
+
 /** One line of an import as it was read, or why it could not be. `line` counts from 1. */
 export type ReadLine = Readonly<{ line: number } & ({ value: unknown } | { unreadable: string })>
 
@@ -54,12 +56,40 @@ function parsed(line: number, bytes: Buffer): ReadLine | null {
   }
 }
 
-/** CSV with a head line of field names. An empty cell is an absent field; `amount` is a whole number of fen. */
+/** The names of an order's fields, and whether each may be left out. */
+const IS_OPTIONAL = new Map(
+  Object.entries(newOrderSchema.shape).map(([name, field]) => [name, field.safeParse(undefined).success]),
+)
+/** A name that is quoted: a file without a head line has an order's values there. */
+const NAME_LENGTH_SHOWN = 40
+const PROBLEMS_TOLD_MAX = 10
+
+/** The head line cannot be worked with, so neither can the file; the message says why, for people. */
+export class HeadLineError extends Error {
+  constructor(problem: string) {
+    super(`The head line ${problem}. Nothing was registered.`)
+  }
+}
+
+/**
+ * CSV with a head line of field names; where that is not right, `HeadLineError`. A column that is missing or misspelt would
+ * otherwise be an absent field of every order. An empty cell is an absent field; of `channel`, it means none. `amount` is a
+ * whole number of fen.
+ */
 export async function* readCsv(stream: Readable): AsyncGenerator<ReadLine> {
-  const skipped: ReadLine[] = []
+  const skipped: Readonly<{ line: number; unreadable: string }>[] = []
+  let isHeadRead = false
+  const requireHead = (): void => {
+    // The line after one that could not be read would be taken for the head.
+    if (!isHeadRead && skipped[0] !== undefined) throw new HeadLineError(`cannot be read: ${skipped[0].unreadable}`)
+  }
   const parser = parse({
     bom: true,
-    columns: (names: string[]) => names.map((name) => name.trim()),
+    columns: (head: string[]) => {
+      requireHead()
+      isHeadRead = true
+      return fieldsNamedIn(head)
+    },
     info: true,
     trim: true,
     skip_empty_lines: true,
@@ -78,7 +108,25 @@ export async function* readCsv(stream: Readable): AsyncGenerator<ReadLine> {
     const { record: cells, info } = record as { record: Record<string, string>; info: { lines: number } }
     yield { line: info.lines, value: fieldsOf(cells) }
   }
+  requireHead()
   yield* skipped
+}
+
+function fieldsNamedIn(head: readonly string[]): string[] {
+  const names = head.map((name) => name.trim())
+  const missing = [...IS_OPTIONAL].filter(([name, isOptional]) => !isOptional && !names.includes(name))
+  const problems = new Set(missing.map(([name]) => `has no column ${name}`))
+  for (const [place, name] of names.entries()) {
+    if (name === '') problems.add('has a column without a name')
+    else if (!IS_OPTIONAL.has(name)) problems.add(`has a column ${shortened(name)}, which no order has`)
+    else if (names.indexOf(name) !== place) problems.add(`has the column ${name} twice`)
+  }
+  if (problems.size > 0) throw new HeadLineError([...problems].slice(0, PROBLEMS_TOLD_MAX).join('; '))
+  return names
+}
+
+function shortened(name: string): string {
+  return name.length > NAME_LENGTH_SHOWN ? `${name.slice(0, NAME_LENGTH_SHOWN)}…` : name
 }
 
 function fieldsOf(cells: Readonly<Record<string, string>>): Record<string, unknown> {

@@ -7,7 +7,7 @@ import { z } from 'zod'
 import type { RegisterMany } from '../../store/import.js'
 import { allowLongUpload } from '../client-errors.js'
 import { sendProblem } from '../problem.js'
-import { readCsv, readNdjson } from './import-lines.js'
+import { HeadLineError, readCsv, readNdjson } from './import-lines.js'
 import { importOrders } from './import-orders.js'
 import { EXAMPLE_ORDER } from './order-schema.js'
 import { problems } from './problems.js'
@@ -36,7 +36,8 @@ const BODY_DOCUMENT = {
     'text/csv': {
       schema: {
         type: 'string',
-        description: 'A head line with the names of the fields; an empty cell is an absent field.',
+        description:
+          'A head line with the names of the fields, those that are required among them; if it lacks one of these, or names another field or one twice, nothing is registered (400). An empty cell is an absent field; of `channel`, it means none.',
         examples: ['paymentId,businessNo,channel,amount\n1753370980523384832,P0001,wechat_pay,1000\n'],
       },
     },
@@ -67,7 +68,14 @@ export function registerImportRoutes(scope: FastifyInstance, deps: ImportRouteDe
         }
         allowLongUpload(request.raw)
         const stream = request.body as Readable
-        const report = await importOrders(isCsv ? readCsv(stream) : readNdjson(stream), deps.registerMany)
+        const report = await importOrders(isCsv ? readCsv(stream) : readNdjson(stream), deps.registerMany).catch(
+          orRefusal,
+        )
+        if (report instanceof HeadLineError) {
+          // The rest is read and thrown away: whoever still sends it would not look at the answer.
+          stream.resume()
+          return sendProblem(reply, 400, 'Bad Request', report.message)
+        }
         const { errors, ...counts } = report
         request.log.info({ event: 'imported', operator: request.operator, ...counts, errorsTold: errors.length })
         return report
@@ -75,4 +83,9 @@ export function registerImportRoutes(scope: FastifyInstance, deps: ImportRouteDe
     )
     done()
   })
+}
+
+function orRefusal(error: unknown): HeadLineError {
+  if (error instanceof HeadLineError) return error
+  throw error
 }
