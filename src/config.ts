@@ -38,6 +38,13 @@ const whole = (fallback: number, min: number, max: number) => {
 const httpUrl = z
   .string()
   .refine((value) => URL.canParse(value) && /^https?:\/\//i.test(value), 'must be an http or https URL')
+// A user before no host is PostgreSQL's own way to name a socket, which no other URL has: `postgresql://me@/db?host=/run`.
+const postgresUrl = z
+  .string()
+  .refine(
+    (value) => URL.canParse(value.replace('@/', '@localhost/')) && /^postgres(ql)?:\/\//i.test(value),
+    'must be a postgres:// or postgresql:// URL',
+  )
 
 const PROXY_NAMES = ['loopback', 'linklocal', 'uniquelocal']
 /** An address, a network in CIDR form, or a name for the private ones. Never "everyone": addresses would be theirs to choose. */
@@ -60,7 +67,9 @@ const SETTINGS = {
     .default([])
     .describe('comma separated addresses or networks of proxies whose X-Forwarded-For is believed'),
   UNIPAY_RATE_PER_S: whole(0, 0, 100_000).describe('requests of one address under /unipay; 0: not limited'),
-  DATABASE_URL: text.describe('PostgreSQL; unset: an embedded one in DATA_DIR; required in production'),
+  DATABASE_URL: postgresUrl
+    .optional()
+    .describe('PostgreSQL; unset: an embedded one in DATA_DIR; required in production'),
   DATA_DIR: z.string().default('./.data').describe('the embedded PostgreSQL and the sandbox keep their files here'),
   DATABASE_POOL_MAX: whole(20, 1, 500).describe('connections of this process'),
   MIGRATE_ON_START: flag(true).describe('apply missing migrations at start; else `unipay migrate`'),
@@ -78,6 +87,7 @@ const SETTINGS = {
   SIGN_SECRETS: z
     .string()
     .transform((value) => value.split(',').filter((secret) => secret !== ''))
+    .pipe(z.array(z.string()).min(1, 'names no secret'))
     .default([])
     .describe('comma separated; the first signs, all verify'),
   SIGN_REQUIRED: flag(true).describe('false: merchants need not sign'),
@@ -144,22 +154,98 @@ const SETTINGS = {
   NODE_ENV: text.describe('production: no embedded PostgreSQL, no sandbox'),
 } as const
 
-const SCHEMA = z.object(SETTINGS).superRefine((settings, context) => {
-  const complain = (name: string, message: string) => context.addIssue({ code: 'custom', path: [name], message })
-  if (settings.SIGN_REQUIRED && settings.SIGN_SECRETS.length === 0) {
-    complain('SIGN_SECRETS', 'is missing: the secret that merchants sign with (or set SIGN_REQUIRED=false)')
-  }
-  if (settings.NODE_ENV === 'production' && settings.DATABASE_URL === undefined) {
-    complain('DATABASE_URL', 'is required in production')
-  }
-  if ((settings.WECHAT_MCH_ID === undefined) !== (settings.WECHAT_APP_ID === undefined)) {
-    complain(settings.WECHAT_MCH_ID === undefined ? 'WECHAT_MCH_ID' : 'WECHAT_APP_ID', 'is missing beside its pair')
-  }
-})
+const SCHEMA = z.object(SETTINGS)
 
 export type Config = Readonly<z.output<typeof SCHEMA>>
 export type SettingName = keyof typeof SETTINGS
 export const SETTING_NAMES = Object.keys(SETTINGS) as SettingName[]
+
+/** The text that each setting was given; null where it stands in a file that could not be read. */
+type Given = Readonly<Partial<Record<SettingName, string | null>>>
+/** A line of the refusal that depends on more than one setting. */
+type Rule = Readonly<{ setting: SettingName; problem: string; applies: (given: Given) => boolean }>
+
+const isSet = (given: Given, ...names: readonly SettingName[]) => names.some((name) => given[name] !== undefined)
+const missing = (setting: SettingName, why: string, isNeeded: (given: Given) => boolean): Rule => ({
+  setting,
+  problem: `is missing${why}`,
+  applies: (given) => isNeeded(given) && !isSet(given, setting),
+})
+
+const isProduction = ({ NODE_ENV: environment }: Given) => environment === 'production'
+const isUnsigned = ({ SIGN_REQUIRED: required }: Given) => required === 'false' || required === '0'
+const isWechat = (given: Given) => isSet(given, 'WECHAT_MCH_ID', 'WECHAT_APP_ID')
+const isWechatV3 = (given: Given) => isWechat(given) && (given.WECHAT_API ?? 'v3') === 'v3'
+const isWechatV2 = (given: Given) => isWechat(given) && given.WECHAT_API === 'v2'
+const isAlipay = (given: Given) => isSet(given, 'ALIPAY_APP_ID')
+const hasAlipayCertificates = (given: Given) =>
+  isAlipay(given) && isSet(given, 'ALIPAY_APP_CERT', 'ALIPAY_CERT', 'ALIPAY_ROOT_CERT')
+const hasAlipayPublicKey = (given: Given) => isSet(given, 'ALIPAY_PUBLIC_KEY')
+const isAlipayByCertificate = (given: Given) => hasAlipayCertificates(given) && !hasAlipayPublicKey(given)
+
+const FOR_V3 = ': WECHAT_API=v3 needs it'
+const FOR_CERTIFICATES = ': certificate mode needs ALIPAY_APP_CERT, ALIPAY_CERT and ALIPAY_ROOT_CERT'
+
+/**
+ * What settings ask of each other. Judged by what was given, not by what it came to, so that each line appears whatever
+ * else is wrong.
+ */
+const RULES: readonly Rule[] = [
+  missing(
+    'SIGN_SECRETS',
+    ': the secret that merchants sign with (or set SIGN_REQUIRED=false)',
+    (given) => !isUnsigned(given),
+  ),
+  {
+    setting: 'DATABASE_URL',
+    problem: 'is required in production',
+    applies: (given) => isProduction(given) && !isSet(given, 'DATABASE_URL'),
+  },
+  missing('WECHAT_MCH_ID', ' beside its pair', isWechat),
+  missing('WECHAT_APP_ID', ' beside its pair', isWechat),
+  missing('WECHAT_PRIVATE_KEY', FOR_V3, isWechatV3),
+  missing('WECHAT_CERT_SERIAL', FOR_V3, isWechatV3),
+  missing(
+    'WECHAT_API_V3_KEY',
+    ': platform certificates are sealed with it (or set WECHAT_PUBLIC_KEY_ID and WECHAT_PUBLIC_KEY)',
+    (given) => isWechatV3(given) && !isSet(given, 'WECHAT_PUBLIC_KEY_ID', 'WECHAT_PUBLIC_KEY'),
+  ),
+  missing(
+    'WECHAT_PUBLIC_KEY_ID',
+    ': WECHAT_PUBLIC_KEY is set',
+    (given) => isWechatV3(given) && isSet(given, 'WECHAT_PUBLIC_KEY'),
+  ),
+  missing(
+    'WECHAT_PUBLIC_KEY',
+    ': WECHAT_PUBLIC_KEY_ID is set',
+    (given) => isWechatV3(given) && isSet(given, 'WECHAT_PUBLIC_KEY_ID'),
+  ),
+  missing('WECHAT_API_V2_KEY', ': WECHAT_API=v2 needs it', isWechatV2),
+  missing(
+    'WECHAT_CLIENT_CERT',
+    ': WECHAT_CLIENT_KEY is set',
+    (given) => isWechat(given) && isSet(given, 'WECHAT_CLIENT_KEY'),
+  ),
+  missing(
+    'WECHAT_CLIENT_KEY',
+    ': WECHAT_CLIENT_CERT is set',
+    (given) => isWechat(given) && isSet(given, 'WECHAT_CLIENT_CERT'),
+  ),
+  missing('ALIPAY_PRIVATE_KEY', ': ALIPAY_APP_ID is set', isAlipay),
+  missing(
+    'ALIPAY_PUBLIC_KEY',
+    ': it verifies answers (or set ALIPAY_APP_CERT, ALIPAY_CERT and ALIPAY_ROOT_CERT)',
+    (given) => isAlipay(given) && !hasAlipayCertificates(given),
+  ),
+  {
+    setting: 'ALIPAY_PUBLIC_KEY',
+    problem: 'and certificates are set: an app has either',
+    applies: (given) => hasAlipayCertificates(given) && hasAlipayPublicKey(given),
+  },
+  missing('ALIPAY_APP_CERT', FOR_CERTIFICATES, isAlipayByCertificate),
+  missing('ALIPAY_CERT', FOR_CERTIFICATES, isAlipayByCertificate),
+  missing('ALIPAY_ROOT_CERT', FOR_CERTIFICATES, isAlipayByCertificate),
+]
 
 /** The start was refused: one line per setting that is missing or wrong. */
 export class ConfigError extends Error {
@@ -175,7 +261,7 @@ export class ConfigError extends Error {
  * (one final line end is not part of it); an empty value counts as unset.
  */
 export function loadConfig(environment: Readonly<Record<string, string | undefined>>): Config {
-  const given: Record<string, string> = {}
+  const given: Partial<Record<SettingName, string | null>> = {}
   const problems: string[] = []
   for (const name of SETTING_NAMES) {
     const value = environment[name]
@@ -185,14 +271,17 @@ export function loadConfig(environment: Readonly<Record<string, string | undefin
       try {
         given[name] = readFileSync(file, 'utf8').replace(/\r?\n$/, '')
       } catch (error) {
+        given[name] = null
         problems.push(`${name}_FILE cannot be read: ${error instanceof Error ? error.message : String(error)}`)
       }
     }
   }
-  const parsed = SCHEMA.safeParse(given)
+  const readable = Object.fromEntries(Object.entries(given).filter(([, value]) => value !== null))
+  const parsed = SCHEMA.safeParse(readable)
+  problems.push(...(parsed.error?.issues.map((issue) => `${issue.path[0] as string} ${issue.message}`) ?? []))
+  for (const { setting, problem, applies } of RULES) if (applies(given)) problems.push(`${setting} ${problem}`)
   if (parsed.success && problems.length === 0) return Object.freeze(parsed.data)
-  const issues = parsed.error?.issues.map((issue) => `${issue.path[0] as string} ${issue.message}`) ?? []
-  throw new ConfigError([...problems, ...new Set(issues)])
+  throw new ConfigError([...new Set(problems)])
 }
 
 /** The settings as a Markdown table, for the README. */

@@ -3,6 +3,7 @@ import pg from 'pg'
 import { type CertificateExpiry, certificateExpiries } from '../certificates.js'
 import { type Config, ConfigError, loadConfig } from '../config.js'
 import type { Gateway, UnknownDuty } from '../gateways/gateway.js'
+import { KeyError } from '../gateways/keys.js'
 import { createGateways } from '../gateways/registry.js'
 import { createLog } from '../log.js'
 import { createMetrics } from '../metrics.js'
@@ -185,14 +186,13 @@ async function keys(config: Config, isClockOff: boolean): Promise<Check[]> {
     gateways.close()
     return checks
   } catch (error) {
-    return [
-      {
-        check: 'keys',
-        result: 'failed',
-        found: error instanceof Error ? error.message : String(error),
-        todo: 'Set the key named here: PEM or base64, RSA of 2048 bits or more.',
-      },
-    ]
+    const lines = error instanceof KeyError ? error.lines : [error instanceof Error ? error.message : String(error)]
+    return lines.map((found) => ({
+      check: 'keys',
+      result: 'failed',
+      found,
+      todo: 'Set the key named here: PEM or base64, RSA of 2048 bits or more.',
+    }))
   }
 }
 

@@ -1,7 +1,33 @@
 import { createPrivateKey, createPublicKey, type KeyObject, X509Certificate } from 'node:crypto'
 
-/** A key or certificate that cannot be used; the message names the setting and says what is wrong with it. */
-export class KeyError extends Error {}
+/** Keys or certificates that cannot be used: of each, one line that names the setting and says what is wrong with it. */
+export class KeyError extends Error {
+  readonly lines: readonly string[]
+  constructor(...lines: readonly string[]) {
+    super(lines.join('\n'))
+    this.lines = lines
+  }
+}
+
+/** Loads each, and refuses them together: one `KeyError` with the lines of all that cannot be used. */
+export function loadAll<Loaded extends Readonly<Record<string, unknown>>>(
+  loaders: {
+    readonly [Name in keyof Loaded]: () => Loaded[Name]
+  },
+): Loaded {
+  const problems: string[] = []
+  const loaded = Object.entries(loaders).map(([name, load]) => {
+    try {
+      return [name, load()] as const
+    } catch (error) {
+      if (!(error instanceof KeyError)) throw error
+      problems.push(...error.lines)
+      return [name, undefined] as const
+    }
+  })
+  if (problems.length > 0) throw new KeyError(...problems)
+  return Object.fromEntries(loaded) as Loaded
+}
 
 /** Both gateways ask for RSA-2048 at least. */
 const RSA_BITS_MIN = 2048
@@ -64,16 +90,16 @@ export function requirePair(
     throw new KeyError(`${certificateSetting} and ${keySetting} do not belong together`)
 }
 
-/** The APIv3 key: 32 bytes (WeChat Pay APIv3, AEAD_AES_256_GCM). */
-export function loadApiV3Key(setting: string, text: string): Buffer {
+/** An API key of WeChat Pay: 32 bytes (APIv3, AEAD_AES_256_GCM; APIv2, its signatures). */
+export function loadApiKey(setting: string, text: string): Buffer {
   const key = Buffer.from(text, 'utf8')
   if (key.length !== 32) throw new KeyError(`${setting} must be 32 bytes, not ${key.length}`)
   return key
 }
 
-/** The value of a setting that this mode cannot do without. */
-export function required(setting: string, value: string | undefined, why: string): string {
-  if (value === undefined) throw new KeyError(`${setting} is missing: ${why}`)
+/** What this mode cannot do without; `loadConfig` has looked for the setting already, and said why it is needed. */
+export function required<Value>(setting: string, value: Value | null | undefined): Value {
+  if (value === undefined || value === null) throw new KeyError(`${setting} is missing`)
   return value
 }
 

@@ -3,16 +3,18 @@ import type { Log } from '../log.js'
 import { createAlipay } from './alipay/setup.js'
 import type { GatewayObserver } from './caller.js'
 import type { Gateway } from './gateway.js'
+import { loadAll } from './keys.js'
 import { createWechat } from './wechat/setup.js'
 
 export type GatewayDeps = Readonly<{ log: Log; observer: GatewayObserver; now: () => number; random: () => number }>
 
-/** The gateways of the configured channels. Keys are loaded once, here; a wrong one stops the start. */
+/** The gateways of the configured channels. Keys are loaded once, here; wrong ones, of either, stop the start. */
 export async function createGateways(config: Config, deps: GatewayDeps) {
-  const configured = [
-    ...(config.WECHAT_MCH_ID === undefined ? [] : [createWechat(config, deps)]),
-    ...(config.ALIPAY_APP_ID === undefined ? [] : [createAlipay(config, deps)]),
-  ]
+  const { wechat, alipay } = loadAll({
+    wechat: () => (config.WECHAT_MCH_ID === undefined ? [] : [createWechat(config, deps)]),
+    alipay: () => (config.ALIPAY_APP_ID === undefined ? [] : [createAlipay(config, deps)]),
+  })
+  const configured = [...wechat, ...alipay]
   const byChannel: Record<string, Gateway> = {}
   for (const { gateway } of configured) byChannel[gateway.channel] = gateway
   return {

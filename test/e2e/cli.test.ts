@@ -275,6 +275,7 @@ describe('what stands in the way', () => {
         [{ DATABASE_URL: empty.url }, 'database not migrated'],
         [{ SIGN_SECRETS: '' }, 'SIGN_SECRETS is missing'],
         [{ WECHAT_PRIVATE_KEY: 'no key' }, 'WECHAT_PRIVATE_KEY is not a private key'],
+        [{ DATABASE_URL: 'foo' }, 'DATABASE_URL must be a postgres:// or postgresql:// URL'],
       ]
       try {
         for (const [settings, line] of stories) {

@@ -58,9 +58,12 @@ describe('unipay doctor', () => {
     expect(failed).toMatchObject([{ check, todo: expect.stringContaining('refuses us: compare') }])
   })
 
-  it('finds a key that is none, and names its setting', async () => {
-    const { failed } = await doctor({ WECHAT_PRIVATE_KEY: 'no key' })
-    expect(failed).toMatchObject([{ check: 'keys', found: expect.stringContaining('WECHAT_PRIVATE_KEY') }])
+  it('finds each key that is none, of either gateway, and names its setting', async () => {
+    const { failed } = await doctor({ WECHAT_PRIVATE_KEY: 'no key', ALIPAY_PRIVATE_KEY: 'no key' })
+    expect(failed).toMatchObject([
+      { check: 'keys', found: expect.stringContaining('WECHAT_PRIVATE_KEY') },
+      { check: 'keys', found: expect.stringContaining('ALIPAY_PRIVATE_KEY') },
+    ])
   })
 
   it.each([

@@ -3,7 +3,7 @@ import type { AddressInfo } from 'node:net'
 
 import { afterEach, describe, expect, it } from 'vitest'
 
-import { loadConfig } from '../../src/config.js'
+import { ConfigError, loadConfig } from '../../src/config.js'
 import type { CallOptions, Gateway, TradeRef } from '../../src/gateways/gateway.js'
 import { KeyError } from '../../src/gateways/keys.js'
 import { createHosts } from '../../src/gateways/wechat/exchange.js'
@@ -64,8 +64,22 @@ describe('the start is refused with the name of the setting', () => {
     ['v2', { WECHAT_CLIENT_CERT: 'nonsense' }, 'WECHAT_CLIENT_CERT is not an X.509 certificate'],
   ] as const)('%s with %o: %s', async (mode, more, message) => {
     const settings = { ...(await settingsOf(mode)), ...more }
-    expect(() => build(settings)).toThrow(KeyError)
+    expect(() => build(settings)).toThrow(message.includes(' is missing') ? ConfigError : KeyError)
     expect(() => build(settings)).toThrow(message)
+  })
+
+  it('all of them at once', async () => {
+    const names = [
+      'WECHAT_PRIVATE_KEY',
+      'WECHAT_PUBLIC_KEY',
+      'WECHAT_API_V3_KEY',
+      'WECHAT_API_V2_KEY',
+      'WECHAT_CLIENT_CERT',
+      'WECHAT_CLIENT_KEY',
+    ]
+    const settings = { ...(await settingsOf('public_key')), ...Object.fromEntries(names.map((name) => [name, 'no!'])) }
+    const told = new RegExp(`^${names.map((name) => `${name} (is not|must be) .+`).join('\n')}$`)
+    expect(() => build(settings)).toThrow(told)
   })
 
   it('a client certificate and another’s key', async () => {

@@ -2,7 +2,7 @@ import { generateKeyPairSync } from 'node:crypto'
 
 import { beforeAll, describe, expect, it } from 'vitest'
 
-import { loadConfig } from '../../src/config.js'
+import { ConfigError, loadConfig } from '../../src/config.js'
 import { createAlipay } from '../../src/gateways/alipay/setup.js'
 import { KeyError } from '../../src/gateways/keys.js'
 import { createLog } from '../../src/log.js'
@@ -74,7 +74,7 @@ function start(settings: Readonly<Record<string, string | undefined>>): string |
     createAlipay(config, { log, observer: SILENT_OBSERVER, now: () => NOW_MS, random: Math.random }).close()
     return warnings
   } catch (error) {
-    if (error instanceof KeyError) return error.message
+    if (error instanceof KeyError || error instanceof ConfigError) return error.message
     throw error
   }
 }
@@ -136,5 +136,14 @@ describe('settings that stop the start, each with its name', () => {
     const said = start(settings())
     expect(said).toContain(message)
     expect(said).not.toContain(KEY_MODE.ALIPAY_PRIVATE_KEY.slice(40, 80))
+  })
+
+  it('all of them at once', () => {
+    expect(start({ ...KEY_MODE, ALIPAY_PRIVATE_KEY: 'nonsense', ALIPAY_PUBLIC_KEY: 'nonsense' })).toMatch(
+      /^ALIPAY_PRIVATE_KEY is not .*\nALIPAY_PUBLIC_KEY is not .*$/,
+    )
+    const nonsense = { ALIPAY_PRIVATE_KEY: 'n', ALIPAY_APP_CERT: 'n', ALIPAY_CERT: 'n', ALIPAY_ROOT_CERT: 'n' }
+    const said = String(start({ ...certificateMode(), ...nonsense }))
+    expect(said.split('\n').map((line) => line.split(' ')[0])).toEqual(Object.keys(nonsense))
   })
 })

@@ -7,6 +7,15 @@ import { describe, expect, it } from 'vitest'
 import { ConfigError, loadConfig } from '../../src/config.js'
 
 const minimal = { SIGN_SECRETS: 'secret' }
+/** Complete, to look at: which keys they are, `loadConfig` does not ask. */
+const wechat = {
+  WECHAT_MCH_ID: '1',
+  WECHAT_APP_ID: '2',
+  WECHAT_PRIVATE_KEY: 'k',
+  WECHAT_CERT_SERIAL: 's',
+  WECHAT_API_V3_KEY: 'v3',
+}
+const alipay = { ALIPAY_APP_ID: '3', ALIPAY_PRIVATE_KEY: 'k', ALIPAY_PUBLIC_KEY: 'p' }
 
 function linesOf(environment: Record<string, string>): readonly string[] {
   try {
@@ -53,8 +62,12 @@ describe('settings', () => {
     [{ ...minimal, SIGN_REQUIRED: 'maybe' }, 'SIGN_REQUIRED must be true or false'],
     [{ ...minimal, OPS_TOKENS: 'nameless' }, 'OPS_TOKENS must be name:token'],
     [{ ...minimal, NODE_ENV: 'production' }, 'DATABASE_URL is required in production'],
-    [{ ...minimal, WECHAT_MCH_ID: '1' }, 'WECHAT_APP_ID is missing beside its pair'],
-    [{ ...minimal, WECHAT_APP_ID: '1' }, 'WECHAT_MCH_ID is missing beside its pair'],
+    [{ ...minimal, DATABASE_URL: 'foo' }, 'DATABASE_URL must be a postgres:// or postgresql:// URL'],
+    [{ ...minimal, DATABASE_URL: 'mysql://localhost/db' }, 'DATABASE_URL must be a postgres:// or postgresql:// URL'],
+    [{ ...minimal, DATABASE_URL: 'postgres://a b' }, 'DATABASE_URL must be a postgres:// or postgresql:// URL'],
+    [{ SIGN_SECRETS: ',' }, 'SIGN_SECRETS names no secret'],
+    [{ ...minimal, ...wechat, WECHAT_APP_ID: '' }, 'WECHAT_APP_ID is missing beside its pair'],
+    [{ ...minimal, ...wechat, WECHAT_MCH_ID: '' }, 'WECHAT_MCH_ID is missing beside its pair'],
     [{ ...minimal, ALIPAY_GATEWAY_URL: 'ftp://x' }, 'ALIPAY_GATEWAY_URL must be an http or https URL'],
     [{ ...minimal, WECHAT_BASE_URLS: 'nowhere' }, 'WECHAT_BASE_URLS must be an http or https URL'],
     [{ ...minimal, LATE_PAYMENT: 'drop' }, 'LATE_PAYMENT must be settle or hold'],
@@ -63,9 +76,64 @@ describe('settings', () => {
     expect(linesOf(environment)).toEqual([line])
   })
 
-  it('every wrong one is told at once', () => {
-    expect(linesOf({ PORT: 'x', LOG_LEVEL: 'y', GATEWAY_TIMEOUT_MS: '0' })).toHaveLength(3)
+  it('every wrong and every missing one is told at once, whatever else is wrong', () => {
+    const lines = linesOf({
+      PORT: '99999',
+      LOG_LEVEL: 'y',
+      ROLES_FILE: '/nowhere/roles',
+      NODE_ENV: 'production',
+      WECHAT_MCH_ID: '1',
+      WECHAT_CLIENT_KEY: 'k',
+      ALIPAY_APP_ID: '3',
+    })
+    expect(lines.map((line) => line.split(' ').slice(0, 3).join(' '))).toEqual([
+      'ROLES_FILE cannot be',
+      'PORT must be',
+      'LOG_LEVEL is not',
+      'SIGN_SECRETS is missing:',
+      'DATABASE_URL is required',
+      'WECHAT_APP_ID is missing',
+      'WECHAT_PRIVATE_KEY is missing:',
+      'WECHAT_CERT_SERIAL is missing:',
+      'WECHAT_API_V3_KEY is missing:',
+      'WECHAT_CLIENT_CERT is missing:',
+      'ALIPAY_PRIVATE_KEY is missing:',
+      'ALIPAY_PUBLIC_KEY is missing:',
+    ])
   })
+
+  it.each([
+    [wechat, {}, []],
+    [wechat, { WECHAT_PRIVATE_KEY: '', WECHAT_CERT_SERIAL: '' }, ['WECHAT_PRIVATE_KEY', 'WECHAT_CERT_SERIAL']],
+    [wechat, { WECHAT_API_V3_KEY: '' }, ['WECHAT_API_V3_KEY']],
+    [wechat, { WECHAT_API_V3_KEY: '', WECHAT_PUBLIC_KEY: 'p' }, ['WECHAT_PUBLIC_KEY_ID']],
+    [wechat, { WECHAT_API_V3_KEY: '', WECHAT_PUBLIC_KEY_ID: 'i' }, ['WECHAT_PUBLIC_KEY']],
+    [wechat, { WECHAT_API_V3_KEY: '', WECHAT_PUBLIC_KEY_ID: 'i', WECHAT_PUBLIC_KEY: 'p' }, []],
+    [wechat, { WECHAT_CLIENT_CERT: 'c' }, ['WECHAT_CLIENT_KEY']],
+    [wechat, { WECHAT_CLIENT_KEY: 'k' }, ['WECHAT_CLIENT_CERT']],
+    [{ WECHAT_MCH_ID: '1', WECHAT_APP_ID: '2', WECHAT_API: 'v2' }, {}, ['WECHAT_API_V2_KEY']],
+    [{ WECHAT_MCH_ID: '1', WECHAT_APP_ID: '2', WECHAT_API: 'v2' }, { WECHAT_API_V2_KEY: 'v2' }, []],
+    [alipay, {}, []],
+    [alipay, { ALIPAY_PRIVATE_KEY: '', ALIPAY_PUBLIC_KEY: '' }, ['ALIPAY_PRIVATE_KEY', 'ALIPAY_PUBLIC_KEY']],
+    [alipay, { ALIPAY_CERT: 'c' }, ['ALIPAY_PUBLIC_KEY']],
+    [alipay, { ALIPAY_PUBLIC_KEY: '', ALIPAY_CERT: 'c' }, ['ALIPAY_APP_CERT', 'ALIPAY_ROOT_CERT']],
+    [alipay, { ALIPAY_PUBLIC_KEY: '', ALIPAY_ROOT_CERT: 'c' }, ['ALIPAY_APP_CERT', 'ALIPAY_CERT']],
+    // What is left of a channel that is not configured is let be.
+    [wechat, { WECHAT_MCH_ID: '', WECHAT_APP_ID: '', WECHAT_PRIVATE_KEY: '' }, []],
+    [alipay, { ALIPAY_APP_ID: '', ALIPAY_CERT: 'c' }, []],
+  ] as [Record<string, string>, Record<string, string>, string[]][])(
+    'of a channel, %j with %j, all that is missing is told: %j',
+    (channel, more, names) => {
+      expect(linesOf({ ...minimal, ...channel, ...more }).map((line) => line.split(' ')[0])).toEqual(names)
+    },
+  )
+
+  it.each(['postgres://localhost/db', 'postgresql://postgres@/db?host=%2Frun%2Fpg', 'postgresql:///db?host=/run/pg'])(
+    'a database may be at %s',
+    (url) => {
+      expect(loadConfig({ ...minimal, DATABASE_URL: url }).DATABASE_URL).toBe(url)
+    },
+  )
 
   it('a secret may stand in a file, whose last line end is not part of it', () => {
     const folder = mkdtempSync(path.join(tmpdir(), 'unipay-config-'))
@@ -74,7 +142,10 @@ describe('settings', () => {
       writeFileSync(file, ' old , new\n')
       expect(loadConfig({ SIGN_SECRETS_FILE: file }).SIGN_SECRETS).toEqual([' old ', ' new'])
       expect(loadConfig({ SIGN_SECRETS: 'mine', SIGN_SECRETS_FILE: file }).SIGN_SECRETS).toEqual(['mine'])
-      expect(linesOf({ SIGN_SECRETS_FILE: path.join(folder, 'none') })[0]).toContain('SIGN_SECRETS_FILE cannot be read')
+      // One that cannot be read is not missing as well.
+      expect(linesOf({ SIGN_SECRETS_FILE: path.join(folder, 'none') })).toEqual([
+        expect.stringContaining('SIGN_SECRETS_FILE cannot be read'),
+      ])
     } finally {
       rmSync(folder, { recursive: true })
     }

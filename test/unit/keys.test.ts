@@ -5,7 +5,8 @@ import { describe, expect, it } from 'vitest'
 import {
   daysLeftOf,
   KeyError,
-  loadApiV3Key,
+  loadAll,
+  loadApiKey,
   loadCertificate,
   loadPrivateKey,
   loadPublicKey,
@@ -110,14 +111,39 @@ describe('a certificate', () => {
 })
 
 describe('the rest', () => {
-  it('an APIv3 key is 32 bytes, not characters', () => {
-    expect(loadApiV3Key('S', 'a'.repeat(32))).toHaveLength(32)
-    expect(() => loadApiV3Key('S', 'a'.repeat(31))).toThrow('S must be 32 bytes, not 31')
-    expect(() => loadApiV3Key('S', 'ü'.repeat(32))).toThrow('S must be 32 bytes, not 64')
+  it('an API key is 32 bytes, not characters', () => {
+    expect(loadApiKey('S', 'a'.repeat(32))).toHaveLength(32)
+    expect(() => loadApiKey('S', 'a'.repeat(31))).toThrow('S must be 32 bytes, not 31')
+    expect(() => loadApiKey('S', 'ü'.repeat(32))).toThrow('S must be 32 bytes, not 64')
   })
 
-  it('a setting that is missing is named, and why it is needed', () => {
-    expect(required('S', 'x', 'w')).toBe('x')
-    expect(() => required('S', undefined, 'certificate mode')).toThrow('S is missing: certificate mode')
+  it('a setting that is missing is named', () => {
+    expect(required('S', 'x')).toBe('x')
+    expect(() => required('S', undefined)).toThrow('S is missing')
+  })
+})
+
+describe('several keys', () => {
+  it('are loaded together', () => {
+    expect(loadAll({ one: () => 1, two: () => 'b' })).toEqual({ one: 1, two: 'b' })
+  })
+
+  it('that cannot be used are told together, one line each', () => {
+    const load = () =>
+      loadAll({
+        own: () => loadPrivateKey('OWN', 'nonsense'),
+        right: () => loadPrivateKey('RIGHT', pkcs8),
+        theirs: () =>
+          loadAll({ first: () => loadPublicKey('FIRST', 'AAAA'), second: () => loadApiKey('SECOND', 'short') }),
+      })
+    expect(load).toThrow(KeyError)
+    expect(load).toThrow(/^OWN is not [^\n]+\nFIRST is not [^\n]+\nSECOND must be 32 bytes, not 5$/)
+  })
+
+  it('do not hide a failure of another kind', () => {
+    const broken = () => {
+      throw new TypeError('a bug')
+    }
+    expect(() => loadAll({ key: () => loadPrivateKey('OWN', 'nonsense'), broken })).toThrow('a bug')
   })
 })

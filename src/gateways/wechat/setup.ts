@@ -1,4 +1,4 @@
-import type { X509Certificate } from 'node:crypto'
+import type { KeyObject, X509Certificate } from 'node:crypto'
 
 import type { Config } from '../../config.js'
 import type { Log } from '../../log.js'
@@ -8,8 +8,8 @@ import type { Gateway } from '../gateway.js'
 import { createHttp, type Http } from '../http.js'
 import {
   daysLeftOf,
-  KeyError,
-  loadApiV3Key,
+  loadAll,
+  loadApiKey,
   loadCertificate,
   loadPrivateKey,
   loadPublicKey,
@@ -45,17 +45,19 @@ const DOWNLOAD_PART = 2
 
 type Parts = Readonly<{
   settings: WechatSettings
+  keys: Keys
   deps: WechatSetupDeps
   http: Http
   caller: Caller
   clockWatch: ClockWatch
 }>
 
-/** WeChat Pay as the settings describe it. A key that cannot be used stops the start (`KeyError`, naming the setting). */
+/** WeChat Pay as the settings describe it. Keys that cannot be used stop the start (`KeyError`, naming the settings). */
 export function createWechat(
   settings: WechatSettings,
   deps: WechatSetupDeps,
 ): Readonly<{ gateway: Gateway; close: () => void }> {
+  const keys = keysOf(settings, deps)
   const opened: Http[] = []
   const open = (tls?: Readonly<{ cert: string; key: string }>): Http => {
     const http = createHttp({
@@ -77,7 +79,7 @@ export function createWechat(
     now: deps.now,
     random: deps.random,
   })
-  const parts = { settings, deps, http: open(), caller, clockWatch: createClockWatch('wechat_pay', deps) }
+  const parts = { settings, keys, deps, http: open(), caller, clockWatch: createClockWatch('wechat_pay', deps) }
   const reversal = reversalOf(parts, open)
   return {
     gateway: settings.WECHAT_API === 'v2' ? v2GatewayOf(parts, reversal) : v3GatewayOf(parts, reversal),
@@ -87,22 +89,44 @@ export function createWechat(
   }
 }
 
+/** Null: not given, or not used in this mode. */
+type Keys = Readonly<{
+  privateKey: KeyObject | null
+  publicKey: KeyObject | null
+  apiV3Key: Buffer | null
+  apiV2Key: string | null
+  client: Readonly<{ cert: string; key: string }> | null
+}>
+
+/** Every key among the settings, so that all that is wrong with them is told at once. */
+function keysOf(settings: WechatSettings, deps: WechatSetupDeps): Keys {
+  const isV3 = settings.WECHAT_API === 'v3'
+  const { WECHAT_PRIVATE_KEY, WECHAT_PUBLIC_KEY, WECHAT_API_V3_KEY, WECHAT_API_V2_KEY } = settings
+  const given = <Key>(setting: string, text: string | undefined, load: (setting: string, text: string) => Key) =>
+    text === undefined ? null : load(setting, text)
+  return loadAll<Keys>({
+    privateKey: () => (isV3 ? given('WECHAT_PRIVATE_KEY', WECHAT_PRIVATE_KEY, loadPrivateKey) : null),
+    publicKey: () => (isV3 ? given('WECHAT_PUBLIC_KEY', WECHAT_PUBLIC_KEY, loadPublicKey) : null),
+    apiV3Key: () => (isV3 ? given('WECHAT_API_V3_KEY', WECHAT_API_V3_KEY, loadApiKey) : null),
+    apiV2Key: () => given('WECHAT_API_V2_KEY', WECHAT_API_V2_KEY, loadApiKey)?.toString('utf8') ?? null,
+    client: () => clientCertificateOf(settings, deps),
+  })
+}
+
 function v3GatewayOf(parts: Parts, reversal: Reversal | null): Gateway {
-  const { settings, deps, http, caller, clockWatch } = parts
+  const { settings, keys, deps, http, caller, clockWatch } = parts
   const merchantKey: MerchantKey = {
     mchId: settings.WECHAT_SP_MCH_ID ?? merchantOf(settings).mchId,
-    serial: required('WECHAT_CERT_SERIAL', settings.WECHAT_CERT_SERIAL, FOR_V3),
-    privateKey: loadPrivateKey(
-      'WECHAT_PRIVATE_KEY',
-      required('WECHAT_PRIVATE_KEY', settings.WECHAT_PRIVATE_KEY, FOR_V3),
-    ),
+    serial: required('WECHAT_CERT_SERIAL', settings.WECHAT_CERT_SERIAL),
+    privateKey: required('WECHAT_PRIVATE_KEY', keys.privateKey),
   }
   const config = { ...merchantOf(settings), merchantKey, platformKeys: platformKeysOf(parts, merchantKey) }
   return createWechatGateway(config, { http, caller, now: deps.now, clockWatch, reversal })
 }
 
-function v2GatewayOf({ settings, deps, http, caller, clockWatch }: Parts, reversal: Reversal | null): Gateway {
-  return createWechatV2Gateway(v2ConfigOf(settings), { http, caller, now: deps.now, clockWatch, reversal })
+function v2GatewayOf({ settings, keys, deps, http, caller, clockWatch }: Parts, reversal: Reversal | null): Gateway {
+  const config = v2ConfigOf(settings, required('WECHAT_API_V2_KEY', keys.apiV2Key))
+  return createWechatV2Gateway(config, { http, caller, now: deps.now, clockWatch, reversal })
 }
 
 /**
@@ -110,20 +134,11 @@ function v2GatewayOf({ settings, deps, http, caller, clockWatch }: Parts, revers
  * With a public key, certificates are only looked for when an answer names one.
  */
 function platformKeysOf(parts: Parts, merchantKey: MerchantKey): PlatformKeys {
-  const { settings } = parts
-  const id = settings.WECHAT_PUBLIC_KEY_ID
-  const pem = settings.WECHAT_PUBLIC_KEY
+  const { settings, keys } = parts
   const certificates = certificatesOf(parts, merchantKey)
-  if (id === undefined && pem === undefined) {
-    if (certificates === null) required('WECHAT_API_V3_KEY', undefined, 'platform certificates are sealed with it')
-    else return certificates
-  }
-  const publicKeyId = required('WECHAT_PUBLIC_KEY_ID', id, 'WECHAT_PUBLIC_KEY is set')
-  const publicKey = loadPublicKey(
-    'WECHAT_PUBLIC_KEY',
-    required('WECHAT_PUBLIC_KEY', pem, 'WECHAT_PUBLIC_KEY_ID is set'),
-  )
-  const own = new Map([[publicKeyId, publicKey]])
+  if (keys.publicKey === null) return required('WECHAT_API_V3_KEY', certificates)
+  const publicKeyId = required('WECHAT_PUBLIC_KEY_ID', settings.WECHAT_PUBLIC_KEY_ID)
+  const own = new Map([[publicKeyId, keys.publicKey]])
   if (certificates === null) return { current: () => own, preferred: () => publicKeyId }
   return {
     current: () => (certificates.current().size === 0 ? own : new Map([...certificates.current(), ...own])),
@@ -132,8 +147,8 @@ function platformKeysOf(parts: Parts, merchantKey: MerchantKey): PlatformKeys {
   }
 }
 
-function certificatesOf({ settings, deps, http }: Parts, merchantKey: MerchantKey): PlatformCertificates | null {
-  if (settings.WECHAT_API_V3_KEY === undefined) return null
+function certificatesOf({ settings, keys, deps, http }: Parts, merchantKey: MerchantKey): PlatformCertificates | null {
+  if (keys.apiV3Key === null) return null
   const { baseUrls } = merchantOf(settings)
   const send = createSignedExchange({ http, hosts: createHosts(baseUrls, deps.now), merchantKey, now: deps.now })
   const exchange: SignedExchange = async (...request) => {
@@ -146,7 +161,7 @@ function certificatesOf({ settings, deps, http }: Parts, merchantKey: MerchantKe
   }
   const download = createDownload({
     exchange,
-    apiV3Key: loadApiV3Key('WECHAT_API_V3_KEY', settings.WECHAT_API_V3_KEY),
+    apiV3Key: keys.apiV3Key,
     timeoutMs: settings.GATEWAY_TIMEOUT_MS / DOWNLOAD_PART,
     hostsCount: baseUrls.length,
     now: deps.now,
@@ -168,38 +183,38 @@ function certificatesOf({ settings, deps, http }: Parts, merchantKey: MerchantKe
   })
 }
 
-/** Null where the settings for reversals are missing; half of them is a mistake. */
-function reversalOf(
-  { settings, deps, caller, clockWatch }: Parts,
-  open: (tls: { cert: string; key: string }) => Http,
-): Reversal | null {
-  const { WECHAT_CLIENT_CERT: cert, WECHAT_CLIENT_KEY: key, WECHAT_API_V2_KEY: apiKey } = settings
-  if (cert === undefined && key === undefined) return null
-  const certificatePem = required('WECHAT_CLIENT_CERT', cert, 'WECHAT_CLIENT_KEY is set')
-  const keyPem = required('WECHAT_CLIENT_KEY', key, 'WECHAT_CLIENT_CERT is set')
-  const certificate = loadCertificate('WECHAT_CLIENT_CERT', certificatePem, deps.now())
-  const privateKey = loadPrivateKey('WECHAT_CLIENT_KEY', keyPem)
+/** Null where the certificate for reversals is not set. */
+function clientCertificateOf(settings: WechatSettings, deps: WechatSetupDeps): Keys['client'] {
+  const { WECHAT_CLIENT_CERT: certificatePem, WECHAT_CLIENT_KEY: keyPem } = settings
+  if (certificatePem === undefined && keyPem === undefined) return null
+  const cert = required('WECHAT_CLIENT_CERT', certificatePem)
+  const { certificate, privateKey } = loadAll({
+    certificate: () => loadCertificate('WECHAT_CLIENT_CERT', cert, deps.now()),
+    privateKey: () => loadPrivateKey('WECHAT_CLIENT_KEY', required('WECHAT_CLIENT_KEY', keyPem)),
+  })
   requirePair('WECHAT_CLIENT_CERT', certificate, 'WECHAT_CLIENT_KEY', privateKey)
   warnOfExpiry('WECHAT_CLIENT_CERT', certificate, deps)
-  // An APIv3 merchant without an APIv2 key has no payment-code orders to reverse; asked for one, it is told what is missing.
-  if (apiKey === undefined) return null
-  const tls = { cert: certificatePem, key: privateKey.export({ type: 'pkcs8', format: 'pem' }).toString() }
-  return createReversal(v2ConfigOf(settings), { certifiedHttp: open(tls), caller, now: deps.now, clockWatch })
+  return { cert, key: privateKey.export({ type: 'pkcs8', format: 'pem' }).toString() }
 }
 
-const FOR_V3 = 'WECHAT_API=v3 needs it'
+function reversalOf(
+  { settings, keys, deps, caller, clockWatch }: Parts,
+  open: (tls: { cert: string; key: string }) => Http,
+): Reversal | null {
+  // An APIv3 merchant without an APIv2 key has no payment-code orders to reverse; asked for one, it is told what is missing.
+  if (keys.client === null || keys.apiV2Key === null) return null
+  const config = v2ConfigOf(settings, keys.apiV2Key)
+  return createReversal(config, { certifiedHttp: open(keys.client), caller, now: deps.now, clockWatch })
+}
 
-function v2ConfigOf(settings: WechatSettings): WechatV2Config {
-  const apiKey = required('WECHAT_API_V2_KEY', settings.WECHAT_API_V2_KEY, 'WECHAT_API=v2 needs it')
-  if (Buffer.byteLength(apiKey) !== 32)
-    throw new KeyError(`WECHAT_API_V2_KEY must be 32 bytes, not ${Buffer.byteLength(apiKey)}`)
+function v2ConfigOf(settings: WechatSettings, apiKey: string): WechatV2Config {
   return { ...merchantOf(settings), apiKey, signType: settings.WECHAT_V2_SIGN_TYPE }
 }
 
 function merchantOf(settings: WechatSettings) {
   return {
-    mchId: required('WECHAT_MCH_ID', settings.WECHAT_MCH_ID, 'WeChat Pay is configured'),
-    appId: required('WECHAT_APP_ID', settings.WECHAT_APP_ID, 'WeChat Pay is configured'),
+    mchId: required('WECHAT_MCH_ID', settings.WECHAT_MCH_ID),
+    appId: required('WECHAT_APP_ID', settings.WECHAT_APP_ID),
     spMchId: settings.WECHAT_SP_MCH_ID ?? null,
     baseUrls: settings.WECHAT_BASE_URLS.map((url) => url.replace(/\/+$/, '')),
   }
