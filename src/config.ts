@@ -142,9 +142,10 @@ const SETTINGS = {
     .enum(['settle', 'hold'], 'must be settle or hold')
     .default('settle')
     .describe('or hold: money for a closed order is only reported'),
+  // As hosts are in URLs.
   NOTICE_ALLOW_HOSTS: z
     .string()
-    .transform(list)
+    .transform((value) => list(value.toLowerCase()))
     .default([])
     .describe('comma separated hosts that may be notified; unset: any http(s) host'),
   LOG_LEVEL: z

@@ -136,6 +136,61 @@ describe('exceptions', () => {
   })
 })
 
+describe('a parameter that is there but empty', () => {
+  it.each([
+    ['/ops/exceptions?state=open&kind=', '/ops/exceptions?state=open'],
+    ['/ops/exceptions?state=&kind=&cursor=&limit=', '/ops/exceptions'],
+    ['/ops/notices?state=&cursor=', '/ops/notices'],
+    ['/ops/batches?cursor=&limit=', '/ops/batches'],
+  ])('is as good as none: %s', async (path, without) => {
+    const id = await service.registerPaid({ notifyUrl: 'http://127.0.0.1:9/notice' }, { amount: 3 })
+    await service.sync(id)
+    const { status, body } = await service.ops('GET', path)
+    expect(status).toBe(200)
+    expect(body).toEqual((await service.ops('GET', without)).body)
+  })
+
+  it('of what is no list is none: an empty dryRun must not come to mean a real sync', async () => {
+    const id = await service.registerPaid()
+    expect((await syncByOperator(id, '?dryRun=')).status).toBe(400)
+    expect((await service.ops('GET', '/ops/orders?businessNo=')).status).toBe(400)
+    expect((await service.history(id)).syncs).toEqual([])
+  })
+})
+
+describe('a body that is not there', () => {
+  const post = async (path: string, headers: Record<string, string>) => {
+    const authorization = `Bearer ${OPS_TOKEN}`
+    const response = await fetch(`${service.url}${path}`, { method: 'POST', headers: { authorization, ...headers } })
+    return { status: response.status, body: (await response.json()) as Record<string, unknown> }
+  }
+
+  it.each([[{ 'content-type': 'application/json' }], [{}]] as Record<string, string>[][])(
+    'is one without fields, with %j as without',
+    async (headers = {}) => {
+      const id = await service.registerPaid()
+      expect(await post(`/ops/orders/${id}/sync?dryRun=true`, headers)).toMatchObject({ status: 200 })
+      const batch = await post('/ops/batches', headers)
+      expect(batch).toMatchObject({ status: 202, body: { dryRun: false } })
+      const batchPath = `/ops/batches/${String(batch.body['id'])}`
+      expect(await post(`${batchPath}/cancel`, headers)).toMatchObject({ status: 200 })
+      expect(await post('/ops/orders', headers)).toMatchObject({
+        status: 400,
+        body: { errors: ['paymentId', 'businessNo', 'channel', 'amount'].map((name) => expect.stringContaining(name)) },
+      })
+      expect(await post('/ops/exceptions/1/resolve', headers)).toMatchObject({ status: 400 })
+    },
+  )
+
+  it('leaves all else as it was: JSON that is none, or that would reach for a prototype, is refused', async () => {
+    for (const body of ['{', '{"__proto__":{"dryRun":true}}', '[]', 'null', ' ']) {
+      const headers = { authorization: `Bearer ${OPS_TOKEN}`, 'content-type': 'application/json' }
+      const response = await fetch(`${service.url}/ops/batches`, { method: 'POST', headers, body })
+      expect([body, response.status]).toEqual([body, 400])
+    }
+  })
+})
+
 describe('notices', () => {
   it('a dead one is due again, its schedule from the start, once an operator asks for it', async () => {
     const id = await service.registerPaid({ notifyUrl: 'http://127.0.0.1:9/notice' })

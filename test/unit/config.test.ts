@@ -156,6 +156,12 @@ describe('settings', () => {
     expect(loadConfig({ ...minimal, ALIPAY_PRIVATE_KEY: 'a\\nb' }).ALIPAY_PRIVATE_KEY).toBe('a\nb')
   })
 
+  it('hosts that may be notified are those of URLs, which are in lower case', () => {
+    expect(
+      loadConfig({ ...minimal, NOTICE_ALLOW_HOSTS: 'Merchant.Example, b.example:8080' }).NOTICE_ALLOW_HOSTS,
+    ).toEqual(['merchant.example', 'b.example:8080'])
+  })
+
   it('operators’ tokens may hold colons, names may not', () => {
     expect(loadConfig({ ...minimal, OPS_TOKENS: 'ann:a:b, bob:c' }).OPS_TOKENS).toEqual([
       { name: 'ann', token: 'a:b' },

@@ -16,7 +16,7 @@ type Operation = {
   description?: string
   tags: string[]
   security?: unknown
-  requestBody?: { content: Record<string, Media> }
+  requestBody?: { required: boolean; content: Record<string, Media> }
   responses: Record<string, { description: string; content?: Record<string, Media> }>
 }
 type Document = {
@@ -110,6 +110,17 @@ describe('the document', () => {
           true,
         ])
     }
+  })
+
+  it('asks for a body only where one is needed', () => {
+    const bodies = whole.operations.filter(({ operation }) => operation.requestBody !== undefined)
+    expect(Object.fromEntries(bodies.map(({ name, operation }) => [name, operation.requestBody?.required]))).toEqual({
+      'post /unipay/syncPay': true,
+      'post /ops/orders': true,
+      'post /ops/orders/import': true,
+      'post /ops/batches': false,
+      'post /ops/exceptions/{id}/resolve': true,
+    })
   })
 
   it('asks for an operator’s token under /ops and nowhere else', () => {

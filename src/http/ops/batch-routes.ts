@@ -6,7 +6,7 @@ import { CHANNELS, ORDER_STATUSES } from '../../domain/order.js'
 import { BATCH_RESULTS, BATCH_STATES, type Batch, type Batches, type BatchProgress } from '../../store/batches.js'
 import { sendProblem } from '../problem.js'
 import { traceparentOf } from '../traceparent.js'
-import { idParams, pageOf, pageQuery, pageSchema } from './page.js'
+import { idParams, listQuery, pageOf, pageSchema } from './page.js'
 import { problems } from './problems.js'
 import { fen, moment } from './view-schema.js'
 
@@ -140,7 +140,7 @@ export function registerBatchRoutes(scope: FastifyInstance, deps: BatchRouteDeps
         tags,
         operationId: 'batches',
         summary: 'What was run over many orders, newest first; how far each is, by its id',
-        querystring: z.object(pageQuery),
+        querystring: listQuery({}),
         response: { 200: pageSchema(batchLineSchema), ...problems() },
       },
     },

@@ -5,7 +5,7 @@ import { z } from 'zod'
 import { EXCEPTION_KINDS } from '../../domain/decide.js'
 import { EXCEPTION_STATES, type Exceptions } from '../../store/exceptions.js'
 import { sendProblem } from '../problem.js'
-import { idParams, pageOf, pageQuery, pageSchema } from './page.js'
+import { idParams, listQuery, pageOf, pageSchema } from './page.js'
 import { problems } from './problems.js'
 import { exceptionSchema, exceptionView, noteSchema } from './record-schema.js'
 
@@ -23,10 +23,9 @@ export function registerExceptionRoutes(scope: FastifyInstance, deps: ExceptionR
         tags,
         operationId: 'exceptions',
         summary: 'Findings that a human must look at, newest first',
-        querystring: z.object({
+        querystring: listQuery({
           state: z.enum(EXCEPTION_STATES).optional(),
           kind: z.enum(EXCEPTION_KINDS).optional(),
-          ...pageQuery,
         }),
         response: { 200: pageSchema(exceptionSchema), ...problems() },
       },

@@ -4,7 +4,7 @@ import { z } from 'zod'
 
 import { NOTICE_STATES, type Notices } from '../../store/notices.js'
 import { sendProblem } from '../problem.js'
-import { idParams, pageOf, pageQuery, pageSchema } from './page.js'
+import { idParams, listQuery, pageOf, pageSchema } from './page.js'
 import { problems } from './problems.js'
 import { noticeSchema, noticeView } from './record-schema.js'
 
@@ -22,7 +22,7 @@ export function registerNoticeRoutes(scope: FastifyInstance, deps: NoticeRouteDe
         tags,
         operationId: 'notices',
         summary: 'What merchants were told, or not yet, newest first',
-        querystring: z.object({ state: z.enum(NOTICE_STATES).optional(), ...pageQuery }),
+        querystring: listQuery({ state: z.enum(NOTICE_STATES).optional() }),
         response: { 200: pageSchema(noticeSchema), ...problems() },
       },
     },

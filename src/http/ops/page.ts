@@ -13,9 +13,15 @@ export const rowIdSchema = z
 
 export const idParams = z.object({ id: rowIdSchema })
 
-export const pageQuery = {
+const pageQuery = {
   cursor: rowIdSchema.optional().describe('nextCursor of the page before'),
   limit: z.coerce.number().int().min(1).max(PAGE_MAX).default(50),
+}
+
+/** What a list is asked with: its filters and the page. A parameter that is there but empty is as good as none. */
+export function listQuery<Filters extends z.ZodRawShape>(filters: Filters) {
+  const given = (query: unknown) => Object.fromEntries(Object.entries(query ?? {}).filter(([, value]) => value !== ''))
+  return z.preprocess(given, z.object({ ...filters, ...pageQuery }))
 }
 
 /** One page, newest first; `nextCursor` null on the last one. */

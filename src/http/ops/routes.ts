@@ -1,5 +1,6 @@
 import type { FastifyInstance } from 'fastify'
 
+import { takeAbsentBodies } from './absent-body.js'
 import { type BatchRouteDeps, registerBatchRoutes } from './batch-routes.js'
 import { type ExceptionRouteDeps, registerExceptionRoutes } from './exception-routes.js'
 import { type ImportRouteDeps, registerImportRoutes } from './import-routes.js'
@@ -17,6 +18,7 @@ export type OpsDeps = Readonly<{ tokens: readonly OpsToken[] }> &
 /** The operators' routes: conventional HTTP statuses, errors as problem+json, every caller known by name. */
 export function registerOps(scope: FastifyInstance, deps: OpsDeps): void {
   requireOperator(scope, deps.tokens)
+  takeAbsentBodies(scope)
   registerOrderRoutes(scope, deps)
   registerImportRoutes(scope, deps)
   registerBatchRoutes(scope, deps)
