@@ -213,7 +213,9 @@ describe('unipay exceptions, resolve, notices and redeliver', () => {
     const { rows } = await service.pool.query(`SELECT 1 FROM notices WHERE state <> 'pending'`)
     expect(rows).toEqual([])
     expect(await unipay(['redeliver', '999999'])).toMatchObject({ status: 1 })
+  })
 
+  it('a notice of whose order a newer one exists is listed and not sent again', async () => {
     const late = await service.register({ notifyUrl: 'http://127.0.0.1:9/' })
     for (const state of ['CLOSED', 'SUCCESS']) {
       service.wechat.putTrade(late, { state, amount: 1000 })
