@@ -113,8 +113,8 @@ describe('an import', () => {
     ['has the column amount twice', 'paymentId,businessNo,channel,amount, amount'],
     ['has a column __proto__, which no order has', 'paymentId,businessNo,channel,amount,__proto__'],
     [/has a column x{40}…, which no order has/, `paymentId,businessNo,channel,amount,${'x'.repeat(9_000)}`],
-    [/cannot be read: Max Record Size/, `paymentId,businessNo,channel,amount,${'x'.repeat(20_000)}`],
-    [/cannot be read: .*Quote/, 'paymentId,businessNo,channel,a"mount'],
+    [/cannot be read: longer than 16384 bytes/, `paymentId,businessNo,channel,amount,${'x'.repeat(20_000)}`],
+    [/cannot be read: .*quote/, 'paymentId,businessNo,channel,"amount'],
   ])('of a CSV file whose head line %s is refused as a whole', async (reason, head) => {
     const id = newPaymentId()
     const { status, report } = await send('text/csv', `${head}\n${id},I${id},wechat_pay,1000,\n`)
@@ -122,6 +122,33 @@ describe('an import', () => {
     if (typeof reason === 'string') expect(report.detail).toBe(`The head line ${reason}. Nothing was registered.`)
     else expect(report.detail).toMatch(reason)
     expect(await service.ops('GET', `/ops/orders/${id}`)).toMatchObject({ status: 404 })
+  })
+
+  it.each([
+    ['a quote that is not closed', '"15 inch', 'quote'],
+    ['something behind a closing quote', '"Big" sale', 'quote'],
+    ['a quote after a space', ' "Big" sale', 'quote'],
+    ['one cell too many', 'a,b', '6 cells'],
+  ])('of CSV with %s on one line registers every other line', async (_, title, reason) => {
+    const ids = Array.from({ length: 5 }, newPaymentId)
+    const lines = ids.map((id, index) => `${id},I${id},wechat_pay,1000,${index === 1 ? title : 'plain'}`)
+    const { report } = await send('text/csv', `paymentId,businessNo,channel,amount,title\n${lines.join('\n')}`)
+    expect(report).toMatchObject({ total: 5, created: 4, invalid: 1, errors: [{ line: 3 }] })
+    expect(report.errors[0]?.reason).toContain(reason)
+    expect(await service.ops('GET', `/ops/orders/${ids[4] ?? ''}`)).toMatchObject({ status: 200 })
+  })
+
+  it('of CSV with two such lines tells both: what stands between them is no title of an order', async () => {
+    const ids = Array.from({ length: 5 }, newPaymentId)
+    const lines = ids.map((id, index) => `${id},I${id},wechat_pay,1000,${index % 3 === 0 ? '"15 inch' : 'plain'}`)
+    const { report } = await send('text/csv', `paymentId,businessNo,channel,amount,title\n${lines.join('\n')}`)
+    expect(report).toMatchObject({ total: 5, created: 3, invalid: 2, errors: [{ line: 2 }, { line: 5 }] })
+  })
+
+  it('of CSV keeps what is no quoting: quotes within a cell', async () => {
+    const id = newPaymentId()
+    await send('text/csv', `paymentId,businessNo,channel,amount,title\n${id},I${id},wechat_pay,1000,15" wide\n`)
+    expect((await service.history(id)).order).toMatchObject({ title: '15" wide' })
   })
 
   it('of a large CSV file with such a head line is told so as well, whatever is still on its way', async () => {

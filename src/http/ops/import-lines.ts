@@ -1,18 +1,24 @@
 import type { Readable } from 'node:stream'
 
-import { parse } from 'csv-parse'
+import Papa from 'papaparse'
 
 import { newOrderSchema } from './order-schema.js'
 
 /** One line of an import as it was read, or why it could not be. `line` counts from 1. */
 export type ReadLine = Readonly<{ line: number } & ({ value: unknown } | { unreadable: string })>
+type Line = Readonly<{ line: number } & ({ text: string } | { unreadable: string })>
 
 /** An order takes a few hundred bytes; a longer line is no order, and its end is looked for without keeping it. */
 const LINE_BYTES_MAX = 16 * 1024
 const NEWLINE = 0x0a
 
-/** Newline-delimited JSON, one line at a time: never more than one chunk and one line are in memory. */
+/** Newline-delimited JSON. */
 export async function* readNdjson(stream: Readable): AsyncGenerator<ReadLine> {
+  for await (const read of linesOf(stream)) yield 'unreadable' in read ? read : parsed(read.line, read.text)
+}
+
+/** One line at a time: never more than one chunk and one line are in memory. Blank lines are left out. */
+async function* linesOf(stream: Readable): AsyncGenerator<Line> {
   let kept: Buffer[] = []
   let keptBytes = 0
   let line = 1
@@ -20,8 +26,8 @@ export async function* readNdjson(stream: Readable): AsyncGenerator<ReadLine> {
     keptBytes += part.length
     if (keptBytes <= LINE_BYTES_MAX) kept.push(part)
   }
-  const finished = (): ReadLine | null => {
-    const read = keptBytes > LINE_BYTES_MAX ? tooLong(line) : parsed(line, Buffer.concat(kept))
+  const finished = (): Line | null => {
+    const read = keptBytes > LINE_BYTES_MAX ? tooLong(line) : decoded(line, Buffer.concat(kept))
     kept = []
     keptBytes = 0
     line += 1
@@ -42,17 +48,25 @@ export async function* readNdjson(stream: Readable): AsyncGenerator<ReadLine> {
   if (last !== null) yield last
 }
 
-function tooLong(line: number): ReadLine {
+function tooLong(line: number): Line {
   return { line, unreadable: `longer than ${LINE_BYTES_MAX} bytes` }
 }
 
-/** Null for a blank line. */
-function parsed(line: number, bytes: Buffer): ReadLine | null {
+/** Null for a blank line. A byte order mark is left out. */
+function decoded(line: number, bytes: Buffer): Line | null {
   try {
-    const text = new TextDecoder('utf-8', { fatal: true }).decode(bytes)
-    return text.trim() === '' ? null : { line, value: JSON.parse(text) as unknown }
+    const text = new TextDecoder('utf-8', { fatal: true }).decode(bytes).trim()
+    return text === '' ? null : { line, text }
+  } catch {
+    return { line, unreadable: 'not UTF-8' }
+  }
+}
+
+function parsed(line: number, text: string): ReadLine {
+  try {
+    return { line, value: JSON.parse(text) as unknown }
   } catch (error) {
-    return { line, unreadable: error instanceof SyntaxError ? `not JSON: ${error.message.slice(0, 100)}` : 'not UTF-8' }
+    return { line, unreadable: `not JSON: ${error instanceof Error ? error.message.slice(0, 100) : ''}` }
   }
 }
 
@@ -74,42 +88,30 @@ export class HeadLineError extends Error {
 /**
  * CSV with a head line of field names; where that is not right, `HeadLineError`. A column that is missing or misspelt would
  * otherwise be an absent field of every order. An empty cell is an absent field; of `channel`, it means none. `amount` is a
- * whole number of fen.
+ * whole number of fen. A record ends with its line: a quote that is not closed spoils that line and no other.
  */
 export async function* readCsv(stream: Readable): AsyncGenerator<ReadLine> {
-  const skipped: Readonly<{ line: number; unreadable: string }>[] = []
-  let isHeadRead = false
-  const requireHead = (): void => {
-    // The line after one that could not be read would be taken for the head.
-    if (!isHeadRead && skipped[0] !== undefined) throw new HeadLineError(`cannot be read: ${skipped[0].unreadable}`)
+  let names: readonly string[] | null = null
+  for await (const read of linesOf(stream)) {
+    const cells = 'unreadable' in read ? read.unreadable : cellsOf(read.text)
+    const { line } = read
+    if (names === null) {
+      if (typeof cells === 'string') throw new HeadLineError(`cannot be read: ${cells}`)
+      names = fieldsNamedIn(cells)
+    } else if (typeof cells === 'string') yield { line, unreadable: cells }
+    else if (cells.length !== names.length)
+      yield { line, unreadable: `has ${cells.length} cells; the head line has ${names.length}` }
+    else yield { line, value: fieldsOf(names, cells) }
   }
-  const parser = parse({
-    bom: true,
-    columns: (head: string[]) => {
-      requireHead()
-      isHeadRead = true
-      return fieldsNamedIn(head)
-    },
-    info: true,
-    trim: true,
-    skip_empty_lines: true,
-    // One bad record is skipped and told; the next line is read as if nothing had been.
-    skip_records_with_error: true,
-    max_record_size: LINE_BYTES_MAX,
-    on_skip: (error) => {
-      skipped.push({ line: Number(error?.['lines'] ?? 0), unreadable: error?.message.slice(0, 200) ?? 'not CSV' })
-      return undefined
-    },
-  })
-  stream.on('error', (error) => parser.destroy(error))
-  stream.pipe(parser)
-  for await (const record of parser) {
-    yield* skipped.splice(0)
-    const { record: cells, info } = record as { record: Record<string, string>; info: { lines: number } }
-    yield { line: info.lines, value: fieldsOf(cells) }
-  }
-  requireHead()
-  yield* skipped
+}
+
+/** The cells of one line, or what is wrong with its quotes. */
+function cellsOf(text: string): string[] | string {
+  const { data, errors } = Papa.parse<string[]>(text, { delimiter: ',', newline: '\n' })
+  if (errors[0] !== undefined) return `a quote is not closed, or something stands behind it: ${errors[0].message}`
+  const cells = (data[0] ?? []).map((cell) => cell.trim())
+  // Quoting begins at a cell's first character; behind a space it would be read as part of what it holds.
+  return text.includes(' "') && cells.some((cell) => cell.startsWith('"')) ? 'a quote stands behind a space' : cells
 }
 
 function fieldsNamedIn(head: readonly string[]): string[] {
@@ -129,9 +131,10 @@ function shortened(name: string): string {
   return name.length > NAME_LENGTH_SHOWN ? `${name.slice(0, NAME_LENGTH_SHOWN)}…` : name
 }
 
-function fieldsOf(cells: Readonly<Record<string, string>>): Record<string, unknown> {
+function fieldsOf(names: readonly string[], cells: readonly string[]): Record<string, unknown> {
   const fields: Record<string, unknown> = { channel: null }
-  for (const [name, cell] of Object.entries(cells)) {
+  for (const [place, name] of names.entries()) {
+    const cell = cells[place] ?? ''
     if (cell !== '') fields[name] = name === 'amount' && /^\d{1,15}$/.test(cell) ? Number(cell) : cell
   }
   return fields

@@ -74,7 +74,7 @@ export async function importOrders(
     collectGarbageAfter(report.total)
   }
   if (waiting.length > 0) await flush()
-  // Conflicts are found later than unreadable lines, and a reader of CSV hands bad lines out early.
+  // Conflicts are found later than unreadable lines.
   report.errors.sort((one, other) => one.line - other.line)
   return report
 }
