@@ -10,10 +10,14 @@ const uploads = new WeakSet<Socket>()
 export function allowLongUpload(request: IncomingMessage): void {
   const { socket } = request
   uploads.add(socket)
-  request.once('close', () => uploads.delete(socket))
+  const giveUp = (): void => {
+    socket.destroy()
+  }
   // The reader's own pauses count too; one statement's wait is far shorter.
-  socket.setTimeout(UPLOAD_PAUSE_MS_MAX, () => {
-    if (uploads.has(socket)) socket.destroy()
+  socket.setTimeout(UPLOAD_PAUSE_MS_MAX, giveUp)
+  request.once('close', () => {
+    uploads.delete(socket)
+    socket.off('timeout', giveUp)
   })
 }
 

@@ -10,6 +10,9 @@ const STATEMENT_MS_MAX = 5_000
 const LOCK_MS_MAX = 3_000
 const CLIENT_MS_MAX = 6_000
 
+/** One look at the database tells everybody who asks whether it is ready, so that a flood of them takes no connections. */
+const LOOK_GOOD_MS = 250
+
 /** The longest one statement can keep a caller, connecting included. Milliseconds. */
 export const STATEMENT_WAIT_MS_MAX = CONNECT_MS_MAX + CLIENT_MS_MAX
 
@@ -38,20 +41,31 @@ export function createDatabase(options: DatabaseOptions) {
     handedOut += 1
   })
   const prisma = new PrismaClient({ adapter: new PrismaPg(pool) })
+  let look: Promise<string | null> | undefined
+
+  async function lookForReason(): Promise<string | null> {
+    try {
+      const { pending, failed } = await migrationStatus(pool)
+      return pending.length === 0 && failed.length === 0 ? null : 'database not migrated'
+    } catch {
+      // Whatever the reason, the answer is the same; the log of the calls that need the database has it.
+      return 'database not reachable'
+    } finally {
+      setTimeout(() => {
+        look = undefined
+      }, LOOK_GOOD_MS).unref()
+    }
+  }
+
   return {
     pool,
     prisma,
     /** Callers that wait for a connection now, and connections handed out since the start. */
     load: () => ({ waiting: pool.waitingCount, handedOut }),
-    /** Why no work can be done on this database now; null where it can. */
+    /** Why no work can be done on this database now, or a moment ago; null where it can. */
     async whyNotReady(): Promise<string | null> {
-      try {
-        const { pending, failed } = await migrationStatus(pool)
-        return pending.length === 0 && failed.length === 0 ? null : 'database not migrated'
-      } catch {
-        // Whatever the reason, the answer is the same; the log of the calls that need the database has it.
-        return 'database not reachable'
-      }
+      look ??= lookForReason()
+      return await look
     },
     async close(): Promise<void> {
       await prisma.$disconnect()

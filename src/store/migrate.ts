@@ -9,7 +9,7 @@ export type MigrationOutcome =
       kind: 'migrated'
       /** Names of the migrations applied by this call, in order; empty when there was nothing to do. */
       applied: string[]
-      /** Applied by a newer release: tolerated, since releases roll, but worth a warning. */
+      /** Of a newer release, applied or under way: tolerated, since releases roll, but worth a warning. */
       unknown: string[]
     }
   /** Nothing was applied after the point that `message` names; the service must not start. */
@@ -18,6 +18,7 @@ export type MigrationOutcome =
 export type MigrationStatus = {
   /** Names of the migrations that are not applied yet, in order; also those that failed. */
   pending: string[]
+  /** Those of this release that began and did not finish. */
   failed: string[]
   edited: string[]
   unknown: string[]
@@ -79,7 +80,9 @@ export async function migrationStatus(
   client: Pick<ClientBase, 'query'>,
   options: { migrationsDir?: string } = {},
 ): Promise<MigrationStatus> {
-  const migrations = await readMigrations(options.migrationsDir ?? MIGRATIONS_DIR)
+  const migrations = await (options.migrationsDir === undefined
+    ? ownMigrations()
+    : readMigrations(options.migrationsDir))
   return compare(migrations, await readApplied(client))
 }
 
@@ -159,6 +162,14 @@ async function takeLock(client: Client, timeoutMs: number): Promise<boolean> {
   return true
 }
 
+let own: Promise<Migration[]> | undefined
+
+/** What this release came with does not change under it: readiness asks many times a second. */
+async function ownMigrations(): Promise<Migration[]> {
+  own ??= readMigrations(MIGRATIONS_DIR)
+  return await own
+}
+
 async function readMigrations(directory: string): Promise<Migration[]> {
   const entries = await readdir(directory, { withFileTypes: true })
   const names = entries.filter((entry) => entry.isDirectory()).map((entry) => entry.name)
@@ -195,11 +206,11 @@ function compare(migrations: Migration[], applied: Applied[]): MigrationStatus {
   const known = new Set(migrations.map((migration) => migration.name))
   return {
     pending: migrations.filter(({ name }) => !finished.has(name)).map(({ name }) => name),
-    failed: applied.filter((row) => !row.is_finished).map((row) => row.migration_name),
+    failed: applied.filter((row) => !row.is_finished && known.has(row.migration_name)).map((row) => row.migration_name),
     edited: migrations
       .filter(({ name, checksums }) => finished.has(name) && !checksums.includes(finished.get(name) ?? ''))
       .map(({ name }) => name),
-    unknown: [...finished.keys()].filter((name) => !known.has(name)),
+    unknown: applied.filter((row) => !known.has(row.migration_name)).map((row) => row.migration_name),
   }
 }
 

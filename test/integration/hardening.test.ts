@@ -288,6 +288,15 @@ describe('a database that does not keep up', () => {
   })
 })
 
+it('a flood of looks at whether it is ready takes no more of the database than one look', async () => {
+  const before = service.service.database.load().handedOut
+  const statuses = await Promise.all(
+    Array.from({ length: 200 }, async () => (await fetch(`${service.url}/readyz`)).status),
+  )
+  expect(new Set(statuses)).toEqual(new Set([200]))
+  expect(service.service.database.load().handedOut - before).toBeLessThan(40)
+})
+
 describe('browsers', () => {
   it('are told not to guess, frame, store or load from elsewhere', async () => {
     for (const path of ['/console', '/console/sign-in', '/docs', '//docs', '/%63onsole', '/%64ocs']) {

@@ -1,3 +1,6 @@
+import { once } from 'node:events'
+import { Agent, type IncomingMessage, request } from 'node:http'
+
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 
 import { newPaymentId, OPS_TOKEN, startService, type TestService } from '../support/service.js'
@@ -154,6 +157,34 @@ describe('an import', () => {
   it('of a large CSV file with such a head line is told so as well, whatever is still on its way', async () => {
     const body = `paymentId,businessNo,amount\n${'1,I1,1000\n'.repeat(800_000)}`
     expect((await send('text/csv', body)).report.detail).toContain('has no column channel')
+  })
+
+  it('with a time that no order has is a bad line, and nothing that reads of it fail later', async () => {
+    const times = ['9999-12-31T23:59:59-23:59', '0000-01-01T00:00:00Z', '1999-12-31T23:59:59Z', '2100-01-01T00:00:00Z']
+    const ids = times.map(newPaymentId)
+    const lines = ['createTime', 'expiredTime', 'payTime'].flatMap((field) =>
+      times.map((time, index) => lineOf(ids[index] ?? '', { [field]: time })),
+    )
+    const { report } = await send('application/x-ndjson', lines.join('\n'))
+    expect(report).toMatchObject({ total: 12, created: 0, invalid: 12 })
+    expect(report.errors[0]?.reason).toBe('createTime: must be between the years 2000 and 2100')
+  })
+
+  it('leaves nothing on the connection: many may follow each other on one', async () => {
+    const warnings: Error[] = []
+    const onWarning = (warning: Error) => warnings.push(warning)
+    process.on('warning', onWarning)
+    const agent = new Agent({ keepAlive: true, maxSockets: 1 })
+    for (let count = 0; count < 15; count++) {
+      const headers = { authorization: `Bearer ${OPS_TOKEN}`, 'content-type': 'application/x-ndjson' }
+      const call = request(`${service.url}/ops/orders/import`, { method: 'POST', agent, headers }).end('')
+      const [response] = (await once(call, 'response')) as [IncomingMessage]
+      expect(response.statusCode).toBe(200)
+      await response.resume().toArray()
+    }
+    agent.destroy()
+    process.off('warning', onWarning)
+    expect(warnings).toEqual([])
   })
 
   it('of an empty file registers nothing and is no error', async () => {

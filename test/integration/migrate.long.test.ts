@@ -85,6 +85,22 @@ describe('refusing', () => {
     expect(await migrationRows(pool)).toEqual(rows)
   })
 
+  test('one of a newer release that is under way, or failed, is not ours to refuse', async () => {
+    const { pool, url } = await emptyDatabase()
+    await migrate({ connectionString: url }, { migrationsDir: await folderWith({ '0001_first': FIRST }) })
+    const newer = await folderWith({ '0001_first': FIRST, '0002_broken': BROKEN })
+    expect(await migrate({ connectionString: url }, { migrationsDir: newer })).toMatchObject({ kind: 'refused' })
+    const older = await folderWith({ '0001_first': FIRST })
+    expect(await migrationStatus(pool, { migrationsDir: older })).toEqual({
+      pending: [],
+      failed: [],
+      edited: [],
+      unknown: ['0002_broken'],
+    })
+    const outcome = await migrate({ connectionString: url }, { migrationsDir: older })
+    expect(outcome).toEqual({ kind: 'migrated', applied: [], unknown: ['0002_broken'] })
+  })
+
   test('a failed migration that was resolved as rolled back is applied again', async () => {
     const { pool, url } = await emptyDatabase()
     await migrate({ connectionString: url }, { migrationsDir: await folderWith({ '0001_broken': BROKEN }) })

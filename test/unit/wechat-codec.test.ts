@@ -202,6 +202,19 @@ describe('values that hold the beginning of a member', () => {
     expect(isUnambiguousV2(forged)).toBe(false)
   })
 
+  it('nor can a currency be hidden in the customer’s text before it', () => {
+    const members = { appid: 'wx', attach: 'hello', bank_type: 'X', fee_type: 'JPY', is_subscribe: 'N', total_fee: '1' }
+    const told = new Map(Object.entries(members))
+    const { fee_type: _, bank_type: __, is_subscribe: ___, ...others } = members
+    const cut = new Map(Object.entries({ ...others, attach: 'hello&bank_type=X&fee_type=JPY&is_subscribe=N' }))
+    expect(signatureV2(cut, KEY_V2, 'MD5')).toBe(signatureV2(told, KEY_V2, 'MD5'))
+    expect(isUnambiguousV2(told)).toBe(true)
+    expect(isUnambiguousV2(cut)).toBe(false)
+    // Who writes such a text himself is believed, as long as the member is there.
+    expect(isUnambiguousV2(new Map([...told, ['attach', 'a&fee_type=b']]))).toBe(true)
+    expect(isUnambiguousV2(new Map([['bank_type', 'X&fee_type=JPY']]))).toBe(false)
+  })
+
   it.each(['err_code_des', 'z', 'transaction_id'])('a plain text in %s is none of these', (name) => {
     for (const value of ['a=1&b=2', 'return_code=SUCCESS', 'x&return_codes=1', '订单&状态='])
       expect(isUnambiguousV2(new Map([[name, value]])), value).toBe(true)

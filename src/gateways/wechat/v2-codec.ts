@@ -50,16 +50,23 @@ export function isSignedV2(fields: V2Fields, apiKey: string, type: V2SignType): 
 
 /** The members that decide anything, as they begin within the signed text. */
 const DECISIVE =
-  /&(?:appid|mch_id|sub_mch_id|out_trade_no|transaction_id|total_fee|return_code|result_code|err_code|trade_state)=/
+  /&(?:appid|fee_type|mch_id|sub_mch_id|out_trade_no|transaction_id|total_fee|return_code|result_code|err_code|time_end|trade_state)=/
+/** Those that an answer may do without. */
+const DISPENSABLE = ['fee_type', 'transaction_id', 'time_end'] as const
 
 /**
  * Whether the text that was signed can be these members only. Values are not escaped in it, so that a customer's text
  * (`attach` above all) that reads `…&trade_state=SUCCESS&z=` could be cut out of a genuine answer as members of its own,
- * the true ones hidden in `z`. Whoever does that has to hide a decisive member in some value; `attach` itself comes
- * before all of them, can hide none, and may say what it likes.
+ * the true ones hidden in `z`. Whoever does that has to hide a decisive member in some value. `attach` itself comes before
+ * all of them and may say what it likes, as long as what it says is not missing behind it: a member that is hidden in it
+ * would be.
  */
 export function isUnambiguousV2(fields: V2Fields): boolean {
-  return [...fields].every(([name, value]) => name === 'attach' || !DECISIVE.test(value))
+  return [...fields].every(([name, value]) =>
+    name === 'attach'
+      ? DISPENSABLE.every((member) => fields.has(member) || !value.includes(`&${member}=`))
+      : !DECISIVE.test(value),
+  )
 }
 
 /** A request's body. Values are ours or the merchant's order numbers; markup in them is escaped all the same. */

@@ -8,7 +8,13 @@ import { fen, moment, storable, word } from './view-schema.js'
 
 const text = (max: number) => storable(z.string().max(max))
 const filled = (max: number) => text(max).min(1)
-const time = z.iso.datetime({ offset: true })
+/** Far beyond any order, and well within what every reader of the database can tell. */
+const EARLIEST = Date.parse('2000-01-01T00:00:00Z')
+const LATEST = Date.parse('2100-01-01T00:00:00Z')
+const time = z.iso.datetime({ offset: true }).refine((text) => {
+  const ms = Date.parse(text)
+  return ms >= EARLIEST && ms < LATEST
+}, 'must be between the years 2000 and 2100')
 
 /** An order id: a 64-bit integer above zero, as a string (a JSON number would lose digits). */
 export const paymentIdSchema = z
