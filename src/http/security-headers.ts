@@ -1,7 +1,9 @@
 import type { FastifyReply, FastifyRequest } from 'fastify'
 
+import { pathOf } from './path.js'
+
 /** Pages for people: nothing but what this service serves is loaded, run, framed or posted to. */
-const PAGE = /^\/(?:console|docs)(?:\/|$)/
+const PAGE = /^\/+(?:console|docs)(?:[/?#]|$)/
 const PAGE_POLICY = [
   "default-src 'none'",
   "script-src 'self'",
@@ -16,8 +18,7 @@ const PAGE_POLICY = [
 /** What browsers are told about every answer. A route that needs more may say so itself. */
 export async function setSecurityHeaders(request: FastifyRequest, reply: FastifyReply): Promise<void> {
   void reply.header('x-content-type-options', 'nosniff')
-  // By the route, not by what was asked: a path may be spelled in many ways.
-  if (!PAGE.test(request.routeOptions.url ?? '')) return
+  if (!PAGE.test(pathOf(request))) return
   void reply.headers({
     'content-security-policy': PAGE_POLICY,
     'x-frame-options': 'DENY',

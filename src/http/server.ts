@@ -13,6 +13,7 @@ import { type HealthDeps, registerHealth } from './health.js'
 import { createObserve, type RequestObserver } from './observe-requests.js'
 import { DOCUMENT_OPTIONS, registerOpenapi } from './openapi.js'
 import { type OpsDeps, registerOps } from './ops/routes.js'
+import { pathOf } from './path.js'
 import { sendProblem } from './problem.js'
 import { errorReply } from './reply.js'
 import { setSecurityHeaders } from './security-headers.js'
@@ -43,8 +44,10 @@ const HTTP_LIMITS = {
   connectionsCheckingInterval: 1_000,
 } as const
 
-/** The merchants' paths, however many slashes the SDK puts before them, and with the address that a proxy may. */
-const MERCHANT_URL = /^(?:https?:\/\/[^/?#]*)?\/+unipay(?:[/?#]|$)/i
+/** The merchants' paths, however many slashes the SDK puts before them. */
+const MERCHANT_PATH = /^\/+unipay(?:[/?#]|$)/
+/** The router's own refusals of a path. */
+const UNROUTABLE: ReadonlySet<string> = new Set(['FST_ERR_BAD_URL', 'FST_ERR_MAX_PARAM_LENGTH'])
 
 /** The HTTP server, not listening yet. Every body, header and wait has its limit here. */
 export function buildServer(deps: ServerDeps) {
@@ -111,7 +114,7 @@ export function buildServer(deps: ServerDeps) {
 }
 
 function onNotFound(request: FastifyRequest, reply: FastifyReply): FastifyReply {
-  if (isMerchant(request)) return sendEnvelope(reply, errorReply('noSuchRoute', request))
+  if (MERCHANT_PATH.test(pathOf(request))) return sendEnvelope(reply, errorReply('noSuchRoute', request))
   return sendProblem(reply, 404, 'Not Found', `${request.method} ${request.url.slice(0, 200)} is not served here`)
 }
 
@@ -119,16 +122,14 @@ function onNotFound(request: FastifyRequest, reply: FastifyReply): FastifyReply 
 function onError(error: FastifyError, request: FastifyRequest, reply: FastifyReply): FastifyReply {
   const status = error.statusCode ?? 500
   // Its body was found unreadable first; that there is nobody here to read it says more.
-  if (request.is404 && status < 500) return onNotFound(request, reply)
-  const isMerchants = isMerchant(request)
+  if (request.is404 && status < 500 && !UNROUTABLE.has(error.code)) return onNotFound(request, reply)
+  const isMerchant = MERCHANT_PATH.test(pathOf(request))
   // Who left before his request was here in full is answered nothing.
-  if (isMerchants && request.raw.destroyed && !request.raw.complete) return reply.hijack()
+  if (isMerchant && request.raw.destroyed && !request.raw.complete) return reply.hijack()
   if (status >= 500) request.log.error({ event: 'request_failed', method: request.method, err: error })
-  if (isMerchants) {
+  if (isMerchant) {
     if (status >= 500) return sendEnvelope(reply, errorReply('unexpected', request))
-    if (error.code === 'FST_ERR_BAD_URL' || error.code === 'FST_ERR_MAX_PARAM_LENGTH') {
-      return sendEnvelope(reply, errorReply('noSuchRoute', request))
-    }
+    if (UNROUTABLE.has(error.code)) return sendEnvelope(reply, errorReply('noSuchRoute', request))
     return sendEnvelope(reply, errorReply('unreadable', request, UNREADABLE[error.code] ?? '请求无法读取'))
   }
   if (status >= 500)
@@ -140,15 +141,6 @@ function onError(error: FastifyError, request: FastifyRequest, reply: FastifyRep
     return sendProblem(reply, 400, 'Bad Request', errors[0], errors)
   }
   return sendProblem(reply, status, error.name, error.message)
-}
-
-/** As the router reads the path: encoded letters are the letters. One that cannot be decoded is taken as it is. */
-function isMerchant({ url }: FastifyRequest): boolean {
-  try {
-    return MERCHANT_URL.test(decodeURI(url))
-  } catch {
-    return MERCHANT_URL.test(url)
-  }
 }
 
 /** What was wrong with a body that never reached its reader. */
