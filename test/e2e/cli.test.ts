@@ -181,7 +181,7 @@ describe('unipay import', () => {
 })
 
 describe('unipay exceptions, resolve, notices and redeliver', () => {
-  it('work on the queues, page by page', async () => {
+  it('close a finding once, with who and why', async () => {
     const id = await service.register({ notifyUrl: 'http://127.0.0.1:9/' })
     service.wechat.putTrade(id, { state: 'SUCCESS', amount: 1 })
     await service.sync(id)
@@ -198,6 +198,9 @@ describe('unipay exceptions, resolve, notices and redeliver', () => {
       status: 1,
       stderr: expect.stringContaining('by cli:mei already'),
     })
+  })
+
+  it('list notices page by page, and send one or all of a state again', async () => {
     const told = [
       await service.registerPaid({ notifyUrl: 'http://127.0.0.1:9/' }),
       await service.registerPaid({ notifyUrl: 'http://127.0.0.1:9/' }),

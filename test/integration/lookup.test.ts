@@ -60,7 +60,7 @@ async function addressesOf(hostname: string, system: ReturnType<typeof systemAns
   })
 }
 
-describe('a name that somebody else has chosen', () => {
+describe.concurrent('a name that somebody else has chosen', () => {
   it.each(['known.test', 'unknown.test'])(
     '%s, which the name server knows about, is the system’s to find',
     async (name) => {
