@@ -1,7 +1,7 @@
 #!/usr/bin/env node
 import { Command, CommanderError, Option } from 'commander'
 
-import { CommandFailed, Misused } from './cli/output.js'
+import { CommandFailed, Misused, sayAside } from './cli/output.js'
 import { ConfigError } from './config.js'
 import { EXCEPTION_KINDS } from './domain/decide.js'
 import { CHANNELS, ORDER_STATUSES } from './domain/order.js'
@@ -134,8 +134,6 @@ function statusOf(error: unknown): number {
   // Commander has said it already; asking for help is no misuse.
   if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : 2
   const isForPeople = [CommandFailed, Misused, ConfigError].some((kind) => error instanceof kind)
-  process.stderr.write(
-    `${isForPeople ? (error as Error).message : String(error instanceof Error ? error.stack : error)}\n`,
-  )
+  sayAside(isForPeople ? (error as Error).message : String(error instanceof Error ? error.stack : error))
   return error instanceof Misused ? 2 : 1
 }

@@ -2,6 +2,8 @@ import { userInfo } from 'node:os'
 
 import Table from 'cli-table3'
 
+import { visible } from '../domain/visible-text.js'
+
 /** The command was understood and did not succeed: exit status 1. */
 export class CommandFailed extends Error {}
 /** The command was not understood: exit status 2. */
@@ -33,14 +35,19 @@ export function say(line: string): void {
   process.stdout.write(`${line}\n`)
 }
 
-/** Of what goes on while standard output waits for the result. */
+/** Of what goes on while standard output waits for the result, or went wrong. */
 export function sayAside(line: string): void {
-  process.stderr.write(`${line}\n`)
+  process.stderr.write(`${forTerminal(line)}\n`)
+}
+
+/** What merchants and gateways wrote may hold what a terminal obeys: it is spelled out, not sent. */
+function forTerminal(text: string): string {
+  return visible(text).replaceAll('\r', '⟨U+000D⟩')
 }
 
 /** JSON for scripts, whole and alone; for people whatever `text` makes of it. */
 export function show(output: Output, value: unknown, text: () => string): void {
-  say(output.json === true ? JSON.stringify(value) : text())
+  say(output.json === true ? JSON.stringify(value) : forTerminal(text()))
 }
 
 type Cell = string | number | null | undefined

@@ -181,6 +181,17 @@ describe('unipay import', () => {
 })
 
 describe('unipay exceptions, resolve, notices and redeliver', () => {
+  it('never send a terminal what a stored text would have it do', async () => {
+    const businessNo = `\u001B]0;owned\u0007\u202Egnp\r${Date.now()}`
+    const id = await service.register({ businessNo })
+    const shown = await unipay(['show', id])
+    // oxlint-disable-next-line no-control-regex -- Controls are what is looked for.
+    expect(shown.stdout).not.toMatch(/[\u001B\u0007\u202E\r]/)
+    expect(shown.stdout).toContain('⟨U+202E⟩')
+    const kept = JSON.parse((await unipay(['show', id, '--json'])).stdout) as { order: { businessNo: string } }
+    expect(kept.order.businessNo).toBe(businessNo)
+  })
+
   it('close a finding once, with who and why', async () => {
     const id = await service.register({ notifyUrl: 'http://127.0.0.1:9/' })
     service.wechat.putTrade(id, { state: 'SUCCESS', amount: 1 })

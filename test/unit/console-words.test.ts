@@ -3,7 +3,8 @@ import path from 'node:path'
 
 import { describe, expect, it } from 'vitest'
 
-import { escapeHtml, moneyFor, timeText, visible, waitFor, withoutInvisible } from '../../src/http/console/format.js'
+import { visible, withoutInvisible } from '../../src/domain/visible-text.js'
+import { escapeHtml, moneyFor, timeText, waitFor } from '../../src/http/console/format.js'
 import { TEMPLATES } from '../../src/http/console/templates.js'
 import { ownPage } from '../../src/http/console/visit.js'
 import { LANGUAGES } from '../../src/http/console/words.js'
