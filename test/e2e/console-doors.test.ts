@@ -1,4 +1,5 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { createSessions } from '../../src/http/console/session.js'
 import { wordOf } from '../../src/http/console/words.js'
 import { OPS_TOKEN, startService, type TestService } from '../support/service.js'
 
@@ -147,6 +148,22 @@ describe('the door', () => {
     const flipped = cookie.replace(/=(.)/, (_, first: string) => `=${first === 'W' ? 'X' : 'W'}`)
     expect((await ask('/console', { cookie: flipped })).status).toBe(303)
     expect((await ask('/console', { cookie })).status).toBe(200)
+  })
+
+  it('a session goes with the token that it was opened by, also while the operator has two', async () => {
+    const sessionsOf = (...tokens: string[]) => createSessions(tokens.map((token) => ({ name: 'bob', token })))
+    const both = sessionsOf('old-token', 'new-token')
+    const nowMs = Date.now()
+    for (const token of ['old-token', 'new-token']) {
+      const { sealed } = both.signIn(token, nowMs) ?? { sealed: '' }
+      const session = both.read(sealed, nowMs)
+      expect(session).toMatchObject({ operator: 'bob' })
+      const renewed = session === null ? '' : both.renew(session, nowMs)
+      for (const cookie of [sealed, renewed]) {
+        const stays = sessionsOf('new-token').read(cookie, nowMs)
+        expect(stays === null).toBe(token === 'old-token')
+      }
+    }
   })
 
   it('a form of another origin, of a hidden one, or without this session’s token does nothing', async () => {

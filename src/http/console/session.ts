@@ -19,7 +19,10 @@ export type Session = Readonly<{ id: string; operator: string; startedAtMs: numb
  * their time are kept anywhere (`store/sign-outs.ts`).
  */
 export function createSessions(tokens: readonly OpsToken[]) {
-  const keys = new Map(tokens.map(({ name, token }) => [name, keyOf(name, token)]))
+  // While a token is exchanged for another, one name has two: a session is its token's, not its name's.
+  const keys = tokens.map(({ name, token }) => ({ name, key: keyOf(name, token) }))
+  const keyWith = (name: string, isItsKey: (key: Buffer) => boolean): Buffer | undefined =>
+    keys.find((known) => known.name === name && isItsKey(known.key))?.key
 
   function seal(session: Omit<Session, 'csrf'>, key: Buffer): string {
     const body = Buffer.from(
@@ -33,8 +36,8 @@ export function createSessions(tokens: readonly OpsToken[]) {
     signIn(token: string, nowMs: number): Readonly<{ operator: string; sealed: string }> | null {
       let found: OpsToken | null = null
       for (const known of tokens) if (isSame(digest(known.token), digest(token))) found = known
-      const key = found === null ? undefined : keys.get(found.name)
-      if (found === null || key === undefined) return null
+      if (found === null) return null
+      const key = keyOf(found.name, found.token)
       const id = randomBytes(16).toString('base64url')
       const session = { id, operator: found.name, startedAtMs: nowMs, seenAtMs: nowMs }
       return { operator: found.name, sealed: seal(session, key) }
@@ -44,15 +47,16 @@ export function createSessions(tokens: readonly OpsToken[]) {
     read(cookie: string | undefined, nowMs: number): Session | null {
       const [body = '', seen = ''] = (cookie ?? '').split('.')
       const claimed = claimsOf(body)
-      const key = claimed === null ? undefined : keys.get(claimed.operator)
-      if (claimed === null || key === undefined || !isSame(mac(key, `session ${body}`), seen)) return null
+      if (claimed === null) return null
+      const key = keyWith(claimed.operator, (candidate) => isSame(mac(candidate, `session ${body}`), seen))
+      if (key === undefined) return null
       if (nowMs - claimed.seenAtMs > IDLE_MS_MAX || nowMs - claimed.startedAtMs > LIFE_MS_MAX) return null
       return { ...claimed, csrf: mac(key, `csrf ${claimed.id}`) }
     },
 
     /** The cookie of a session that was used just now. */
     renew(session: Session, nowMs: number): string {
-      const key = keys.get(session.operator)
+      const key = keyWith(session.operator, (candidate) => isSame(mac(candidate, `csrf ${session.id}`), session.csrf))
       if (key === undefined) throw new Error('a session of an unknown operator was renewed')
       return seal({ ...session, seenAtMs: nowMs }, key)
     },
