@@ -181,7 +181,7 @@ export async function compose(config: Config, overrides: Readonly<{ log?: Log; n
   })
   const courier = createCourier({
     outbox: createOutbox(database.pool),
-    signing: { secret: config.SIGN_SECRETS[0] ?? '', type: config.SIGN_TYPE },
+    signing: { secret: config.SIGN_SECRETS[0] ?? null, type: config.SIGN_TYPE },
     allowHosts: config.NOTICE_ALLOW_HOSTS,
     log,
     observer: metrics.courier,

@@ -48,7 +48,11 @@ function unixSeconds(time: Date): number {
   return Math.floor(time.getTime() / 1000)
 }
 
-/** The notice's body, signed at the time it is sent: a rotated secret then signs the pending ones too. */
-export function signedNotice(payload: NoticePayload, secret: string, type: SignType): string {
-  return JSON.stringify({ ...payload, sign: signatureOf(signText(payload), secret, type) })
+/**
+ * The notice's body, signed at the time it is sent: a rotated secret then signs the pending ones too. Without a secret there
+ * is no signature, as in the answers: one of an empty secret anybody could make.
+ */
+export function signedNotice(payload: NoticePayload, secret: string | null, type: SignType): string {
+  const sign = secret === null ? null : signatureOf(signText(payload), secret, type)
+  return JSON.stringify({ ...payload, sign })
 }

@@ -61,7 +61,7 @@ const PROPERTIES = {
   payTime: { type: ['integer', 'null'], description: 'Unix time in seconds' },
   closeTime: { type: ['integer', 'null'], description: 'Unix time in seconds' },
   attach: { type: ['string', 'null'], description: 'as it was registered' },
-  sign: { type: 'string', description: 'lower-case hex' },
+  sign: { type: ['string', 'null'], description: 'lower-case hex; null where no secret is set' },
 } as const satisfies Record<keyof NoticePayload | 'sign', object>
 
 export const NOTICE_DOCUMENT = {

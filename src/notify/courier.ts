@@ -36,7 +36,8 @@ export type CourierObserver = Readonly<{
 
 export type CourierDeps = Readonly<{
   outbox: Outbox
-  signing: Readonly<{ secret: string; type: SignType }>
+  /** No secret: notices are not signed. */
+  signing: Readonly<{ secret: string | null; type: SignType }>
   /** The hosts that may be told; empty: any. */
   allowHosts: readonly string[]
   log: Log

@@ -199,6 +199,11 @@ describe('notices', () => {
     })
   })
 
+  it('are not signed where there is no secret: a signature of the empty one anybody could make', () => {
+    const payload = { paymentId: '1', payChannels: [] } as unknown as Parameters<typeof signedNotice>[0]
+    expect(JSON.parse(signedNotice(payload, null, 'MD5'))).toEqual({ paymentId: '1', payChannels: [], sign: null })
+  })
+
   it('are made of orders that became paid or closed, and of no others', () => {
     const told = (['progress', 'success', 'close', 'refunding', 'partial_refund', 'refunded', 'fail'] as const).filter(
       isNoticed,
