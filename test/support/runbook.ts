@@ -49,8 +49,8 @@ function readStep(block: Step[], line: string, number: number): void {
 
 /** What only looks may be asked again: what it tells of happens elsewhere, in its own time. */
 const LOOKS = /^(unipay (show|exceptions|notices|batches|doctor)\b|curl -s (-H "[^"]*" )?"?\$UNIPAY)/
-const LOOK_MS_MAX = 20_000
-const RUN_MS_MAX = 60_000
+const LOOK_MS_MAX = 60_000
+const RUN_MS_MAX = 120_000
 
 /** A folder with `unipay`, and with `curl` where the machine has none: to be put before the PATH. */
 export async function commandFolder() {
