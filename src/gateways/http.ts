@@ -3,7 +3,6 @@ import https from 'node:https'
 
 import { Axios, AxiosHeaders } from 'axios'
 
-import { createLookup } from '../lookup.js'
 import type { Exchange } from './gateway.js'
 import { exchangeOf } from './transcript.js'
 
@@ -54,7 +53,6 @@ export function createHttp(options: HttpOptions) {
     maxSockets: options.connectionsMax,
     maxFreeSockets: options.connectionsMax,
     timeout: IDLE_MS_MAX,
-    lookup: createLookup(),
   }
   const httpAgent = new http.Agent(agentOptions)
   const httpsAgent = new https.Agent({

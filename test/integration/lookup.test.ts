@@ -17,7 +17,7 @@ beforeAll(async () => {
   server = createSocket('udp4')
   server.on('message', (query, from) => {
     const { name, type, end } = questionOf(query)
-    if (name === 'silent' || (name === 'half' && type !== A)) return
+    if (name === 'silent' || name === 'localhost' || (name === 'half' && type !== A)) return
     const isAnswered = name !== 'unknown' && type === A
     const header = Buffer.from(query.subarray(0, 12))
     header.writeUInt16BE(0x8180 | (name === 'unknown' ? NAME_ERROR : 0), 2)
@@ -69,6 +69,11 @@ describe.concurrent('a name that somebody else has chosen', () => {
       expect(system).toHaveBeenCalledTimes(1)
     },
   )
+
+  it('that stands in the hosts file is the system’s to find, whatever the servers say', async () => {
+    const system = systemAnswering('192.0.2.7')
+    expect(await addressesOf('localhost', system)).toEqual([{ address: '192.0.2.7', family: 4 }])
+  })
 
   it('of which no server says anything never gets to the system, whose threads would wait for it', async () => {
     const system = systemAnswering('192.0.2.7')
