@@ -58,7 +58,7 @@ export async function migrate(
   connection: ClientConfig,
   options: { migrationsDir?: string; lockTimeoutMs?: number } = {},
 ): Promise<MigrationOutcome> {
-  const migrations = await readMigrations(options.migrationsDir ?? MIGRATIONS_DIR)
+  const migrations = await migrationsIn(options.migrationsDir ?? MIGRATIONS_DIR)
   // Its own connection: the lock belongs to the session, and a script may change settings of its session.
   const client = new Client({ connectionTimeoutMillis: CONNECT_TIMEOUT_MS, ...connection, query_timeout: undefined })
   // The loss of the connection also rejects the running query; without a listener it would end the process.
@@ -80,9 +80,7 @@ export async function migrationStatus(
   client: Pick<ClientBase, 'query'>,
   options: { migrationsDir?: string } = {},
 ): Promise<MigrationStatus> {
-  const migrations = await (options.migrationsDir === undefined
-    ? ownMigrations()
-    : readMigrations(options.migrationsDir))
+  const migrations = await migrationsIn(options.migrationsDir ?? MIGRATIONS_DIR)
   return compare(migrations, await readApplied(client))
 }
 
@@ -162,12 +160,19 @@ async function takeLock(client: Client, timeoutMs: number): Promise<boolean> {
   return true
 }
 
-let own: Promise<Migration[]> | undefined
+const readAlready = new Map<string, Promise<Migration[]>>()
 
-/** What this release came with does not change under it: readiness asks many times a second. */
-async function ownMigrations(): Promise<Migration[]> {
-  own ??= readMigrations(MIGRATIONS_DIR)
-  return await own
+/** Read once: what a release came with does not change under it, and readiness asks many times a second. */
+async function migrationsIn(directory: string): Promise<Migration[]> {
+  const reading = readAlready.get(directory) ?? readMigrations(directory)
+  readAlready.set(directory, reading)
+  try {
+    return await reading
+  } catch (error) {
+    // Too many open files at this moment, say: the next one looks again.
+    readAlready.delete(directory)
+    throw error
+  }
 }
 
 async function readMigrations(directory: string): Promise<Migration[]> {
