@@ -34,7 +34,7 @@ const loopDelay = monitorEventLoopDelay({ resolution: 10 })
 loopDelay.enable()
 
 const ORDER_COLUMNS = `id, business_no, title, channel, pay_way, amount_fen, currency, status, out_trade_no,
-  gateway_order_no, created_at, expires_at, pay_time, close_time, notify_url, attach, version, sync_failures`
+  gateway_order_no, created_at, expires_at, pay_time, close_time, notify_url, attach, version, sync_failures, reversed_at`
 
 const LEASE = {
   name: 'lease_by_id',
@@ -52,7 +52,8 @@ WITH leased AS (
 SELECT seen.*, t.now AS taken_at, expires_at <= t.now AS expired,
   extract(epoch FROM t.now - created_at)::float8 AS age_s,
   extract(epoch FROM expires_at - t.now)::float8 AS expires_in_s,
-  extract(epoch FROM t.now - close_time)::float8 AS closed_for_s
+  extract(epoch FROM t.now - close_time)::float8 AS closed_for_s,
+  extract(epoch FROM t.now - reversed_at)::float8 AS reversed_for_s
 FROM seen, (SELECT clock_timestamp() AS now) AS t`,
 }
 
@@ -63,6 +64,7 @@ WITH guard AS (
   UPDATE orders SET status = $4::text, gateway_order_no = $5, pay_time = $6, close_time = $7,
     version = version + CASE WHEN $8::text IS NULL THEN 0 ELSE 1 END,
     next_sync_at = clock_timestamp() + $9::float8 * interval '1 second', sync_failures = $10,
+    reversed_at = CASE WHEN $33 THEN clock_timestamp() ELSE reversed_at END,
     lease_token = NULL, lease_expires_at = NULL
   WHERE id = $1 AND lease_token = $2 AND version = $3
   RETURNING id, amount_fen, channel
@@ -262,6 +264,7 @@ function commitValues(order: OrderRow, token: string, trade: Trade, result: Resu
     null,
     isNoticed && order.notify_url !== null ? new URL(order.notify_url).host : null,
     result.exchanges.reduce((sum, { durationMs }) => sum + durationMs, 0),
+    false,
   ]
 }
 

@@ -230,11 +230,7 @@ describe('unipay exceptions, resolve, notices and redeliver', () => {
   })
 
   it('a notice of whose order a newer one exists is listed and not sent again', async () => {
-    const late = await service.register({ notifyUrl: 'http://127.0.0.1:9/' })
-    for (const state of ['CLOSED', 'SUCCESS']) {
-      service.wechat.putTrade(late, { state, amount: 1000 })
-      await service.sync(late)
-    }
+    const late = await service.registerPaidLate()
     const [newer, older] = (await service.history(late)).notices
     expect((await unipay(['notices', '--state', 'superseded'])).stdout).toMatch(new RegExp(`${older?.id}.*${late}`))
     expect(await unipay(['redeliver', older?.id ?? ''])).toMatchObject({

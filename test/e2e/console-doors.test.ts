@@ -343,11 +343,7 @@ describe('what a page contains', () => {
   })
 
   it('a notice of whose order a newer one exists is not sent again, from no page, in either language', async () => {
-    const id = await service.register({ notifyUrl: 'http://127.0.0.1:9/notice' })
-    for (const state of ['CLOSED', 'SUCCESS']) {
-      service.wechat.putTrade(id, { state, amount: 1000 })
-      await service.sync(id)
-    }
+    const id = await service.registerPaidLate()
     const [newer, older] = (await service.history(id)).notices
     const { cookie, csrf, get, post } = await signedIn()
     const links = (html: string) => [...html.matchAll(/\/notices\/(\d+)\/redeliver"/g)].map(([, notice]) => notice)

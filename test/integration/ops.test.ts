@@ -215,11 +215,7 @@ describe('notices', () => {
   })
 
   it('one of whose order a newer one exists is refused, whatever its state; the newer one is sent', async () => {
-    const id = await service.register({ notifyUrl: 'http://127.0.0.1:9/notice' })
-    for (const state of ['CLOSED', 'SUCCESS']) {
-      service.wechat.putTrade(id, { state, amount: 1000 })
-      await service.sync(id)
-    }
+    const id = await service.registerPaidLate()
     const [newer, older] = (await service.history(id)).notices
     expect([newer?.['state'], older?.['state']]).toEqual(['pending', 'superseded'])
     const superseded = (await service.ops('GET', '/ops/notices?state=superseded')).body as Page

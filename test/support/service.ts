@@ -180,6 +180,15 @@ export async function startService(options: ServiceOptions = {}) {
       wechat.putTrade(paymentId, { state: 'SUCCESS', amount: 1000, ...trade })
       return paymentId
     },
+    /** Closed there, then paid after all: two notices, of which the older one is over. */
+    async registerPaidLate(order: Partial<NewOrder> = {}): Promise<string> {
+      const paymentId = await register({ notifyUrl: 'http://127.0.0.1:9/notice', ...order })
+      for (const state of ['CLOSED', 'SUCCESS']) {
+        wechat.putTrade(paymentId, { state, amount: 1000 })
+        await post(signedBody({ paymentId: BigInt(paymentId) }))
+      }
+      return paymentId
+    },
     async history(paymentId: string): Promise<History> {
       return (await ops('GET', `/ops/orders/${paymentId}`)).body as History
     },

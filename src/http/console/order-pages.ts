@@ -1,4 +1,5 @@
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
+
 import { type Decision, REPAIR_OF_ACTION } from '../../domain/decide.js'
 import { orderIdFrom } from '../../domain/order.js'
 import { withoutInvisible } from '../../domain/visible-text.js'

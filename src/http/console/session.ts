@@ -20,7 +20,7 @@ export type Session = Readonly<{ id: string; operator: string; startedAtMs: numb
  */
 export function createSessions(tokens: readonly OpsToken[]) {
   // While a token is exchanged for another, one name has two: a session is its token's, not its name's.
-  const keys = tokens.map(({ name, token }) => ({ name, key: keyOf(name, token) }))
+  const keys = tokens.map(({ name, token }) => ({ name, digest: digest(token), key: keyOf(name, token) }))
   const keyWith = (name: string, isItsKey: (key: Buffer) => boolean): Buffer | undefined =>
     keys.find((known) => known.name === name && isItsKey(known.key))?.key
 
@@ -34,13 +34,13 @@ export function createSessions(tokens: readonly OpsToken[]) {
   return {
     /** A new session's cookie for whoever has this token; null for nobody. Every token is compared, in constant time. */
     signIn(token: string, nowMs: number): Readonly<{ operator: string; sealed: string }> | null {
-      let found: OpsToken | null = null
-      for (const known of tokens) if (isSame(digest(known.token), digest(token))) found = known
-      if (found === null) return null
-      const key = keyOf(found.name, found.token)
+      let found: (typeof keys)[number] | undefined
+      for (const known of keys) if (isSame(known.digest, digest(token))) found = known
+      if (found === undefined) return null
+      const { name: operator, key } = found
       const id = randomBytes(16).toString('base64url')
-      const session = { id, operator: found.name, startedAtMs: nowMs, seenAtMs: nowMs }
-      return { operator: found.name, sealed: seal(session, key) }
+      const session = { id, operator, startedAtMs: nowMs, seenAtMs: nowMs }
+      return { operator, sealed: seal(session, key) }
     },
 
     /** The session of a cookie, if it is one of ours and neither idle nor old. */
