@@ -84,7 +84,7 @@ export async function migrationStatus(
   return compare(migrations, await readApplied(client))
 }
 
-async function applyPending(client: Client, migrations: Migration[]): Promise<MigrationOutcome> {
+async function applyPending(client: Client, migrations: readonly Migration[]): Promise<MigrationOutcome> {
   const status = compare(migrations, await readApplied(client))
   if (status.failed.length > 0) {
     const names = status.failed.join(', ')
@@ -160,19 +160,13 @@ async function takeLock(client: Client, timeoutMs: number): Promise<boolean> {
   return true
 }
 
-const readAlready = new Map<string, Promise<Migration[]>>()
+let own: readonly Migration[] | undefined
 
-/** Read once: what a release came with does not change under it, and readiness asks many times a second. */
-async function migrationsIn(directory: string): Promise<Migration[]> {
-  const reading = readAlready.get(directory) ?? readMigrations(directory)
-  readAlready.set(directory, reading)
-  try {
-    return await reading
-  } catch (error) {
-    // Too many open files at this moment, say: the next one looks again.
-    readAlready.delete(directory)
-    throw error
-  }
+/** What a release came with does not change under it, and readiness asks many times a second: read once, if it was read. */
+async function migrationsIn(directory: string): Promise<readonly Migration[]> {
+  if (directory !== MIGRATIONS_DIR) return await readMigrations(directory)
+  own ??= await readMigrations(directory)
+  return own
 }
 
 async function readMigrations(directory: string): Promise<Migration[]> {
@@ -206,7 +200,7 @@ async function readApplied(client: Pick<ClientBase, 'query'>): Promise<Applied[]
   return applied.rows
 }
 
-function compare(migrations: Migration[], applied: Applied[]): MigrationStatus {
+function compare(migrations: readonly Migration[], applied: Applied[]): MigrationStatus {
   const finished = new Map(applied.filter((row) => row.is_finished).map((row) => [row.migration_name, row.checksum]))
   const known = new Set(migrations.map((migration) => migration.name))
   return {
