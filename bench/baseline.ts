@@ -86,7 +86,7 @@ WITH guard AS (
   FROM notices WHERE order_id = $1 AND $25::text IS NOT NULL AND EXISTS (SELECT 1 FROM repair) FOR UPDATE
 ), superseded AS (
   UPDATE notices SET state = 'superseded', next_attempt_at = NULL, delivered_at = NULL
-  WHERE id = ANY(ARRAY(SELECT id FROM older WHERE state IN ('pending', 'dead')))
+  WHERE order_id = $1 AND id = ANY(ARRAY(SELECT id FROM older WHERE state IN ('pending', 'dead')))
 ), notice AS (
   INSERT INTO notices (order_id, repair_no, trace_id, traceparent, url, payload, host, next_attempt_at)
   SELECT order_id, repair_no, $11::text, $24, $25::text, $26::jsonb, $31, clock_timestamp() + CASE

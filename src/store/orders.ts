@@ -141,9 +141,10 @@ WITH guard AS (
   FROM notices WHERE order_id = $1 AND $25::text IS NOT NULL AND EXISTS (SELECT 1 FROM repair) FOR UPDATE
 ), superseded AS (
   -- The claim stays with who has it, so that a send that is under way can still be recorded. delivered_at: of one that is
-  -- redelivered at this moment PostgreSQL checks the constraints on the delivered row as well.
+  -- redelivered at this moment PostgreSQL checks the constraints on the delivered row as well. By the order: as long as
+  -- nobody has counted the rows of a new table, ids alone have the whole of it read, by every sync.
   UPDATE notices SET state = 'superseded', next_attempt_at = NULL, delivered_at = NULL
-  WHERE id = ANY(ARRAY(SELECT id FROM older WHERE state IN ('pending', 'dead')))
+  WHERE order_id = $1 AND id = ANY(ARRAY(SELECT id FROM older WHERE state IN ('pending', 'dead')))
 ), notice AS (
   INSERT INTO notices (order_id, repair_no, trace_id, traceparent, url, payload, host, next_attempt_at)
   SELECT order_id, repair_no, $11::text, $24, $25::text, $26::jsonb, $31, clock_timestamp() + CASE
