@@ -4,22 +4,25 @@
 FROM node:24-bookworm-slim AS build
 WORKDIR /app
 COPY package.json package-lock.json ./
-RUN npm ci --ignore-scripts --omit=optional --no-audit --no-fund
-COPY tsconfig.json tsconfig.build.json prisma.config.ts ./
+RUN npm ci --ignore-scripts --no-audit --no-fund
+COPY tsconfig.json prisma.config.ts ./
 COPY prisma ./prisma
+COPY scripts/build.mjs ./scripts/
 COPY src ./src
-RUN npm run -s build && find dist \( -name '*.map' -o -name '.tsbuildinfo' \) -delete
+RUN npm run -s build && find dist -name '*.map' -delete
 
-# Without the optional dependencies there is no embedded PostgreSQL: in production the database is your own.
+# Without the optional dependencies there is no embedded PostgreSQL: in production the database is your own. The code of the
+# packages is in dist/; what stays here is what is served to browsers, each package's name and version for whoever looks for
+# known holes, and its licence.
 FROM node:24-bookworm-slim AS dependencies
 WORKDIR /app
 COPY package.json package-lock.json ./
 RUN npm ci --ignore-scripts --omit=dev --omit=optional --no-audit --no-fund \
-  # Query compilers of other databases, and what only compilers, debuggers and browsers read.
-  && find node_modules/@prisma/client/runtime -name 'query_compiler_*' ! -name 'query_compiler_fast_bg.postgresql.*' -delete \
   && find node_modules -type f \
-    \( -name '*.map' -o -name '*.d.ts' -o -name '*.d.mts' -o -name '*.d.cts' -o -name '*.flow' \
-    -o -iname 'README*' -o -iname 'CHANGELOG*' \) -delete
+    ! -path '*/htmx.org/dist/htmx.min.js' ! -path '*/htmx.org/dist/ext/hx-sse.min.js' \
+    ! -path '*/uplot/dist/uPlot.iife.min.js' ! -path '*/uplot/dist/uPlot.min.css' \
+    ! -name package.json ! -iname 'licen[cs]e*' ! -iname 'copying*' ! -iname 'notice*' -delete \
+  && find node_modules -type l -delete && find node_modules -depth -type d -empty -delete
 
 FROM node:24-bookworm-slim
 ENV NODE_ENV=production

@@ -1,10 +1,15 @@
 #!/usr/bin/env node
+import { setFlagsFromString } from 'node:v8'
+
 import { Command, CommanderError, Option } from 'commander'
 
 import { CommandFailed, Misused, sayAside } from './cli/output.js'
 import { ConfigError } from './config.js'
 import { EXCEPTION_KINDS } from './domain/decide.js'
 import { CHANNELS, ORDER_STATUSES } from './domain/order.js'
+
+// Prisma's WebAssembly as it is compiled at first: a command is over before the optimised one is, and would wait for it.
+setFlagsFromString('--liftoff-only')
 
 const ORDER = 'its id, or the merchant’s number'
 const json = () => new Option('--json', 'JSON for scripts')

@@ -4,9 +4,7 @@ import { certificateExpiries } from './certificates.js'
 import type { Config } from './config.js'
 import { nextSyncDelayS } from './domain/schedule.js'
 import { createGateways } from './gateways/registry.js'
-import { SESSION_MAX_AGE_S } from './http/console/session.js'
 import { drainConnections } from './http/drain.js'
-import { buildServer } from './http/server.js'
 import { watchLoad } from './http/shed-load.js'
 import { createLog, type Log } from './log.js'
 import { type Loop, startLoop } from './loop.js'
@@ -65,8 +63,10 @@ export function leaseMsFor(gatewayTimeoutMs: number): number {
   return STATEMENT_WAIT_MS_MAX + GATEWAY_CALLS_MAX * gatewayTimeoutMs + LEASE_MARGIN_MS
 }
 
-/** Builds and wires everything, once. Nothing listens and nothing runs until `start`. */
-export async function compose(config: Config, overrides: Readonly<{ log?: Log; now?: () => number }> = {}) {
+type Overrides = Readonly<{ log?: Log; now?: () => number }>
+
+/** All but the server, built and wired once: what a command works with. Nothing runs by itself. */
+export async function composeCore(config: Config, overrides: Overrides = {}) {
   const log = overrides.log ?? createLog(config.LOG_LEVEL)
   const now = overrides.now ?? Date.now
   const metrics = createMetrics(now)
@@ -114,6 +114,65 @@ export async function compose(config: Config, overrides: Readonly<{ log?: Log; n
     syncOrder,
     now,
   }
+  const sweepers = Object.values(gateways.byChannel).map((gateway) =>
+    createSweeper({ gateway, orders, syncOrder, concurrency: sweeperConcurrency(config), log, newTraceId }),
+  )
+  const batchRunner = createBatchRunner({
+    batches,
+    syncOrder,
+    gateways: gateways.byChannel,
+    concurrency: sweeperConcurrency(config),
+    log,
+    monotonicMs: () => performance.now(),
+  })
+  const courier = createCourier({
+    outbox: createOutbox(database.pool),
+    signing: { secret: config.SIGN_SECRETS[0] ?? null, type: config.SIGN_TYPE },
+    allowHosts: config.NOTICE_ALLOW_HOSTS,
+    log,
+    observer: metrics.courier,
+    monotonicMs: () => performance.now(),
+  })
+
+  return {
+    log,
+    now,
+    metrics,
+    gateways,
+    database,
+    orders,
+    syncOrder,
+    sweepers,
+    batchRunner,
+    courier,
+    /** What operators do, for the routes and for the commands alike. */
+    operations,
+    /** What runs is finished within its deadlines; then everything is closed. */
+    async stop(): Promise<void> {
+      await Promise.all([
+        ...sweepers.map(async (sweeper) => await sweeper.drain()),
+        batchRunner.drain(),
+        courier.drain(),
+      ])
+      courier.close()
+      gateways.close()
+      await database.close()
+      await embedded?.stop()
+    },
+  }
+}
+
+export type Core = Awaited<ReturnType<typeof composeCore>>
+
+/** The service. Nothing listens and nothing runs until `start`. */
+export async function compose(config: Config, overrides: Overrides = {}) {
+  const core = await composeCore(config, overrides)
+  const { log, now, metrics, gateways, database, syncOrder, operations } = core
+  // Loaded here, not above: commands have no server, and its packages are half of what there is to load.
+  const [{ buildServer }, { SESSION_MAX_AGE_S }] = await Promise.all([
+    import('./http/server.js'),
+    import('./http/console/session.js'),
+  ])
   const overview = createOverview(database.pool, Object.keys(gateways.byChannel))
   const backlog = createBacklog(overview, () => performance.now())
   let isDraining = false
@@ -168,25 +227,6 @@ export async function compose(config: Config, overrides: Readonly<{ log?: Log; n
     done()
   })
 
-  const sweepers = Object.values(gateways.byChannel).map((gateway) =>
-    createSweeper({ gateway, orders, syncOrder, concurrency: sweeperConcurrency(config), log, newTraceId }),
-  )
-  const batchRunner = createBatchRunner({
-    batches,
-    syncOrder,
-    gateways: gateways.byChannel,
-    concurrency: sweeperConcurrency(config),
-    log,
-    monotonicMs: () => performance.now(),
-  })
-  const courier = createCourier({
-    outbox: createOutbox(database.pool),
-    signing: { secret: config.SIGN_SECRETS[0] ?? null, type: config.SIGN_TYPE },
-    allowHosts: config.NOTICE_ALLOW_HOSTS,
-    log,
-    observer: metrics.courier,
-    monotonicMs: () => performance.now(),
-  })
   const loops: Loop[] = []
   const loop = (name: string, { runOnce, freed }: Pick<Courier, 'runOnce' | 'freed'>) =>
     loops.push(
@@ -204,39 +244,23 @@ export async function compose(config: Config, overrides: Readonly<{ log?: Log; n
   }
 
   return {
-    log,
+    ...core,
     server,
-    database,
-    orders,
-    syncOrder,
-    sweepers,
-    batchRunner,
-    courier,
-    /** What operators do, for the routes and for the commands alike. */
-    operations,
     /** Starts this process's roles. Where it listens; every role serves health and metrics, only `api` the rest. */
     async start(): Promise<string> {
       // First of all, since it is what can be refused: the port may be taken.
       const address = await server.listen({ host: config.HOST, port: config.PORT })
-      if (config.ROLES.includes('sweeper')) for (const sweeper of sweepers) loop('sweeper', sweeper)
-      if (config.ROLES.includes('sweeper')) loop('batch', { runOnce: batchRunner.runOnce, freed: NEVER })
-      if (config.ROLES.includes('courier')) loop('courier', courier)
+      if (config.ROLES.includes('sweeper')) for (const sweeper of core.sweepers) loop('sweeper', sweeper)
+      if (config.ROLES.includes('sweeper')) loop('batch', { runOnce: core.batchRunner.runOnce, freed: NEVER })
+      if (config.ROLES.includes('courier')) loop('courier', core.courier)
       return address
     },
     /** Readiness off, no new work; what runs is finished within its deadlines; then everything is closed. */
     async stop(times: DrainTimes = AT_ONCE): Promise<void> {
       isDraining = true
       await Promise.all([drainServer(times), ...loops.map(async (running) => await running.stop())])
-      await Promise.all([
-        ...sweepers.map(async (sweeper) => await sweeper.drain()),
-        batchRunner.drain(),
-        courier.drain(),
-      ])
-      courier.close()
       load.stop()
-      gateways.close()
-      await database.close()
-      await embedded?.stop()
+      await core.stop()
     },
     /** While `stop` runs: calls to gateways end now, as unknown; their syncs are recorded and give their leases back. */
     hurry(): void {
@@ -244,7 +268,7 @@ export async function compose(config: Config, overrides: Readonly<{ log?: Log; n
     },
     /** For a drain that is cut short: gives back the leases that would else keep orders busy until they expire. */
     async abandon(): Promise<void> {
-      const released = await orders.releaseHeld()
+      const released = await core.orders.releaseHeld()
       log.warn({ event: 'leases_released', released })
     },
   }

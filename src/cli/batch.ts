@@ -1,6 +1,6 @@
 import { setTimeout as pause } from 'node:timers/promises'
 
-import type { Service } from '../compose.js'
+import type { Core } from '../compose.js'
 import { CHANNELS, ORDER_STATUSES } from '../domain/order.js'
 import { BATCH_ORDERS_MAX, batchLineView, batchView, newBatchOf, newBatchSchema } from '../http/ops/batch-routes.js'
 import { pageOf } from '../http/ops/page.js'
@@ -45,10 +45,10 @@ export async function batch(options: BatchOptions): Promise<void> {
   const actor = actorName(options)
   const known = knownBatch(options)
   const asked = known === null ? askedOf(options) : null
-  await withService(async (service) => {
-    const { batches, batchRatePerSMax } = service.operations
+  await withService(async (core) => {
+    const { batches, batchRatePerSMax } = core.operations
     if (known !== null && (await batches.find(known)) === null) throw new CommandFailed(`There is no batch ${known}.`)
-    if (options.cancel !== undefined) await cancel(service, BigInt(options.cancel), actor)
+    if (options.cancel !== undefined) await cancel(core, BigInt(options.cancel), actor)
     if (options.resume !== undefined) await batches.resume(BigInt(options.resume))
     const id =
       asked === null
@@ -59,7 +59,7 @@ export async function batch(options: BatchOptions): Promise<void> {
             )
           ).id
     const isWorkedOn = options.cancel === undefined && options.show === undefined
-    if (isWorkedOn) await work(service, id, options)
+    if (isWorkedOn) await work(core, id, options)
     const progress = await batches.find(id)
     if (progress === null) throw new CommandFailed(`There is no batch ${id}.`)
     const view = batchView(progress)
@@ -110,7 +110,7 @@ function timeOf(text: string | undefined): string | undefined {
   return new Date(Date.now() - Number(count) * UNIT_MS[unit as keyof typeof UNIT_MS]).toISOString()
 }
 
-async function cancel({ operations: { batches } }: Service, id: bigint, actor: string): Promise<void> {
+async function cancel({ operations: { batches } }: Core, id: bigint, actor: string): Promise<void> {
   if ((await batches.cancel(id, actor)) !== null) return
   const found = await batches.find(id)
   throw new CommandFailed(`Batch ${id} is not running: ${found?.batch.state ?? 'gone'}.`)
@@ -120,7 +120,7 @@ async function cancel({ operations: { batches } }: Service, id: bigint, actor: s
  * Works on the batch beside whoever else does, until it is over or the operator has had enough. Where another process has
  * its claim, this one only watches, and takes over should that one die.
  */
-async function work(service: Service, id: bigint, options: Output): Promise<void> {
+async function work(core: Core, id: bigint, options: Output): Promise<void> {
   let isStopped = false
   const stop = () => {
     isStopped = true
@@ -131,8 +131,8 @@ async function work(service: Service, id: bigint, options: Output): Promise<void
   let workedAtMs = performance.now()
   while (!isStopped) {
     try {
-      if (!(await service.batchRunner.runOnce())) await pause(LOOK_MS)
-      const found = await service.operations.batches.find(id)
+      if (!(await core.batchRunner.runOnce())) await pause(LOOK_MS)
+      const found = await core.operations.batches.find(id)
       workedAtMs = performance.now()
       if (found === null) break
       progress ??= createProgress(options, `batch ${id}`, found.batch.total)

@@ -19,9 +19,9 @@ const ERRORS_SHOWN_MAX = 20
 export async function importFile(file: string, options: ImportOptions): Promise<void> {
   const isCsv = isCsvGiven(file, options.format)
   const { stream, bytes, read } = await opened(file)
-  await withService(async (service) => {
+  await withService(async (core) => {
     const progress = createProgress(options, 'import', bytes)
-    const report = await importOrders(isCsv ? readCsv(stream) : readNdjson(stream), service.operations.registerMany, {
+    const report = await importOrders(isCsv ? readCsv(stream) : readNdjson(stream), core.operations.registerMany, {
       onProgress: ({ created, same, conflict, invalid }) =>
         progress.at(read(), `${created + same} orders, ${conflict + invalid} bad`),
     })

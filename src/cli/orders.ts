@@ -1,4 +1,4 @@
-import type { Service } from '../compose.js'
+import type { Core } from '../compose.js'
 import { type OrderId, orderIdFrom } from '../domain/order.js'
 import { historyView } from '../http/ops/record-schema.js'
 import { syncedView } from '../http/ops/sync-view.js'
@@ -7,8 +7,8 @@ import { newTraceId } from '../trace-id.js'
 import { type Acting, actorName, CommandFailed, type Output, show, table, yuan } from './output.js'
 import { withService } from './run.js'
 
-async function findHistory(service: Service, order: string) {
-  const { records } = service.operations
+async function findHistory(core: Core, order: string) {
+  const { records } = core.operations
   const id = /^\d{1,19}$/.test(order) ? orderIdFrom(BigInt(order)) : undefined
   const history =
     (id === undefined ? null : await records.findHistory({ id })) ?? (await records.findHistory({ businessNo: order }))
@@ -17,8 +17,8 @@ async function findHistory(service: Service, order: string) {
 }
 
 export async function showOrder(order: string, output: Output): Promise<void> {
-  await withService(async (service) => {
-    const history = historyView(await findHistory(service, order))
+  await withService(async (core) => {
+    const history = historyView(await findHistory(core, order))
     show(output, history, () => historyText(history))
   })
 }
@@ -108,11 +108,11 @@ function historyText(history: ReturnType<typeof historyView>): string {
 
 export async function syncOne(order: string, options: Output & Acting & Readonly<{ dryRun?: boolean }>): Promise<void> {
   const actor = actorName(options)
-  await withService(async (service) => {
-    const { id } = await findHistory(service, order)
+  await withService(async (core) => {
+    const { id } = await findHistory(core, order)
     const dryRun = options.dryRun === true
     const traceId = newTraceId()
-    const outcome = await service.syncOrder({
+    const outcome = await core.syncOrder({
       key: { id: id as OrderId },
       traceId,
       traceparent: null,

@@ -6,6 +6,7 @@ import type { FastifyInstance } from 'fastify'
 import { jsonSchemaTransform, jsonSchemaTransformObject, type ZodTypeProvider } from 'fastify-type-provider-zod'
 import { z } from 'zod'
 
+import { ROOT } from '../root.js'
 import { NOTICE_DOCUMENT } from './notice-document.js'
 
 declare module 'fastify' {
@@ -18,7 +19,7 @@ declare module 'fastify' {
 /** What is served for browsers; it is no interface, and the document leaves it out. */
 export const PAGES = /^\/(?:console|docs)(?:\/|$)/
 
-const { version } = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8')) as {
+const { version } = JSON.parse(readFileSync(new URL('package.json', ROOT), 'utf8')) as {
   version: string
 }
 

@@ -4,6 +4,8 @@ import path from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { Client, type ClientBase, type ClientConfig, DatabaseError } from 'pg'
 
+import { ROOT } from '../root.js'
+
 export type MigrationOutcome =
   | {
       kind: 'migrated'
@@ -27,8 +29,7 @@ export type MigrationStatus = {
 type Migration = { name: string; script: string; checksums: string[] }
 type Applied = { migration_name: string; checksum: string; is_finished: boolean }
 
-/** The same folder from src/ and from dist/. */
-const MIGRATIONS_DIR = fileURLToPath(new URL('../../prisma/migrations', import.meta.url))
+const MIGRATIONS_DIR = fileURLToPath(new URL('prisma/migrations', ROOT))
 
 // Prisma's own key: its migrate commands and this runner exclude each other.
 const ADVISORY_LOCK_KEY = 72_707_369

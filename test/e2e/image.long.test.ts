@@ -124,10 +124,22 @@ describe.skipIf(engine === null)(`the image, run by ${engine?.name}`, () => {
       '/home/node/.npm',
     ])
       expect([path, await has(path)]).toEqual([path, false])
-    const compilers = await container.exec(['ls', 'node_modules/@prisma/client/runtime'])
-    expect(compilers.output.match(/query_compiler_\S+?\.wasm\S*/g)?.every((name) => name.includes('postgresql'))).toBe(
-      true,
-    )
+    const code = await container.exec([
+      'find',
+      'node_modules',
+      '-type',
+      'f',
+      '-regex',
+      '.*[.]\\([cm]?js\\|wasm\\|node\\|css\\)',
+    ])
+    expect(code.output.trim().split('\n').toSorted()).toEqual([
+      'node_modules/htmx.org/dist/ext/hx-sse.min.js',
+      'node_modules/htmx.org/dist/htmx.min.js',
+      'node_modules/uplot/dist/uPlot.iife.min.js',
+      'node_modules/uplot/dist/uPlot.min.css',
+    ])
+    expect(await has('node_modules/fastify/package.json')).toBe(true)
+    expect(await has('node_modules/fastify/LICENSE')).toBe(true)
   })
 
   it('the sandbox in it refuses production', async () => {
