@@ -11,6 +11,9 @@ export default defineConfig({
     pool: 'forks',
     // One more than the two cores: some of the tests wait for deadlines.
     maxWorkers: 3,
+    // A process loads the packages once, not for each of its files. What a file makes it closes, so that the next one finds
+    // nothing of it.
+    isolate: false,
     coverage: { provider: 'v8', include: ['src/**'], exclude: ['src/generated/**'] },
   },
 })

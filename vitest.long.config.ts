@@ -4,7 +4,7 @@ import { defineConfig } from 'vitest/config'
 const TOGETHER = [
   'test/property/**/*.long.test.ts',
   'test/integration/**/*.long.test.ts',
-  'test/e2e/{commands-in-container,commands-joined,docs,incident,readme,runbook,slow-clients}.long.test.ts',
+  'test/e2e/{commands-in-container,commands-joined,console-looks,docs,incident,readme,runbook,slow-clients}.long.test.ts',
 ]
 
 export default defineConfig({
@@ -13,6 +13,7 @@ export default defineConfig({
     testTimeout: 600_000,
     hookTimeout: 120_000,
     pool: 'forks',
+    isolate: false,
     projects: [
       {
         extends: true,

@@ -127,19 +127,25 @@ describe('what stays, however old', () => {
         [id],
       ),
   }
-  for (const [name, make] of Object.entries(open)) {
-    it(`the syncs of ${name}`, async () => {
-      const id = await settled()
+  it('the syncs of each of these, until it is over', async () => {
+    const orders = await Promise.all(
+      Object.entries(open).map(async ([name, make]) => ({ name, id: await settled(), make })),
+    )
+    for (const { id, make } of orders) {
       await oldSyncs(id, 2)
       await make(id)
-      expect(await prune()).toMatchObject({ syncRecords: 0 })
-      expect(await countOf(id)).toBe(3)
-      await service.pool.query('DELETE FROM sync_exceptions')
-      await service.pool.query("DELETE FROM notices WHERE state = 'pending'")
+    }
+    const counts = async () =>
+      await Promise.all(orders.map(async ({ name, id }) => ({ name, count: await countOf(id) })))
+    expect(await prune()).toMatchObject({ syncRecords: 0 })
+    expect(await counts()).toEqual(orders.map(({ name }) => ({ name, count: 3 })))
+    await service.pool.query('DELETE FROM sync_exceptions')
+    await service.pool.query("DELETE FROM notices WHERE state = 'pending'")
+    for (const { id } of orders)
       await set(id, "status = 'success', next_sync_at = NULL, lease_token = NULL, lease_expires_at = NULL")
-      expect(await prune()).toMatchObject({ syncRecords: 2 })
-    })
-  }
+    expect(await prune()).toMatchObject({ syncRecords: 12 })
+    expect(await counts()).toEqual(orders.map(({ name }) => ({ name, count: 1 })))
+  })
 
   it('the sync that a resolved finding rests on', async () => {
     const id = await settled()
