@@ -25,7 +25,7 @@ const { values: options } = parseArgs({
   },
 })
 
-/** Durations in milliseconds. Quick ends within 90 s and says roughly; the full run takes seven minutes. */
+/** Durations in milliseconds. Quick ends within 90 s and says roughly; the full run takes eight minutes. */
 const SIZE = options.quick
   ? { rounds: 2, warmMs: 5_000, mainMs: 2_500, otherMs: 1_500, shortMs: 1_000, orders: 2_500 }
   : { rounds: 3, warmMs: 30_000, mainMs: 8_000, otherMs: 6_000, shortMs: 3_000, orders: 8_000 }
