@@ -7,7 +7,7 @@ let database: TestDatabase
 let service: TestService
 /** What the database has been asked for, in its own words, since last emptied. */
 const statements: string[] = []
-/** How it went about it: one plan for each statement, and for each look at a referenced row. */
+/** How it went about it, since last emptied: one plan for each statement, and for each look at a referenced row. */
 const plans: string[] = []
 /** One plan for any values, as each connection has it after a few syncs. */
 const TELLING = [
@@ -61,11 +61,15 @@ const CASES: readonly Case[] = [
 
 async function statementsOf(id: string): Promise<{ envelope: unknown; asked: readonly string[] }> {
   statements.length = 0
+  plans.length = 0
   const envelope = await service.sync(id)
+  // Nobody has counted the rows of a new database yet: what is cheap there must not grow with the rows of its first hour.
+  expect(plans.length).toBeGreaterThanOrEqual(statements.length)
+  expect(plans.filter((plan) => plan.includes('Seq Scan on'))).toEqual([])
   return { envelope, asked: [...statements] }
 }
 
-describe('exactly two statements, the lease and the commit', () => {
+describe('exactly two statements, the lease and the commit, and no table read from its beginning to its end', () => {
   for (const { name, trade, order = {}, expected } of CASES) {
     it(name, async () => {
       const paymentId = newPaymentId()
@@ -94,12 +98,6 @@ describe('exactly two statements, the lease and the commit', () => {
     const { envelope, asked } = await statementsOf(id)
     expect(envelope).toMatchObject({ code: 20000 })
     expect(asked).toEqual(['lease_by_id', 'commit_sync'])
-  })
-
-  // Nobody has counted the rows of a new database yet: what is cheap there must not grow with the rows of its first hour.
-  it('none of which reads a table from its beginning to its end', () => {
-    expect(plans.filter((plan) => plan.includes('UPDATE orders SET status')).length).toBe(CASES.length + 3)
-    expect(plans.filter((plan) => plan.includes('Seq Scan on'))).toEqual([])
   })
 })
 
