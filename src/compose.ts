@@ -4,7 +4,9 @@ import { certificateExpiries } from './certificates.js'
 import type { Config } from './config.js'
 import { nextSyncDelayS } from './domain/schedule.js'
 import { createGateways } from './gateways/registry.js'
+import { SESSION_MAX_AGE_S } from './http/console/session.js'
 import { drainConnections } from './http/drain.js'
+import type { ServerDeps } from './http/server.js'
 import { watchLoad } from './http/shed-load.js'
 import { createLog, type Log } from './log.js'
 import { type Loop, startLoop } from './loop.js'
@@ -167,59 +169,13 @@ export type Core = Awaited<ReturnType<typeof composeCore>>
 /** The service. Nothing listens and nothing runs until `start`. */
 export async function compose(config: Config, overrides: Overrides = {}) {
   const core = await composeCore(config, overrides)
-  const { log, now, metrics, gateways, database, syncOrder, operations } = core
-  // Loaded here, not above: commands have no server, and its packages are half of what there is to load.
-  const [{ buildServer }, { SESSION_MAX_AGE_S }] = await Promise.all([
-    import('./http/server.js'),
-    import('./http/console/session.js'),
-  ])
-  const overview = createOverview(database.pool, Object.keys(gateways.byChannel))
-  const backlog = createBacklog(overview, () => performance.now())
+  const { log, gateways } = core
   let isDraining = false
   let isListening = true
-  const isApi = config.ROLES.includes('api')
-  const load = watchLoad(database.load)
-  const server = buildServer({
-    log,
-    admission: {
-      merchantRatePerS: config.UNIPAY_RATE_PER_S,
-      overload: load.overload,
-      onRefused: metrics.http.refused,
-      monotonicMs: () => performance.now(),
-    },
-    observer: metrics.http,
-    trustedProxies: config.TRUST_PROXY,
-    syncPay: isApi
-      ? {
-          syncOrder,
-          signing: { secrets: config.SIGN_SECRETS, type: config.SIGN_TYPE, required: config.SIGN_REQUIRED },
-          reqTimeWindowS: config.REQ_TIME_WINDOW_S,
-          now,
-        }
-      : null,
-    health: {
-      notReadyReason: async () => (isDraining ? 'draining' : await database.whyNotReady()),
-      metrics: { contentType: metrics.contentType, text: async () => await metrics.text(await backlog()) },
-    },
-    ops:
-      !isApi || config.OPS_TOKENS.length === 0
-        ? null
-        : {
-            tokens: config.OPS_TOKENS,
-            ...operations,
-          },
-    consolePage:
-      !isApi || config.OPS_TOKENS.length === 0
-        ? null
-        : {
-            tokens: config.OPS_TOKENS,
-            ...operations,
-            overview,
-            channels: Object.values(gateways.byChannel),
-            signOuts: createSignOuts(database.pool, { lifeS: SESSION_MAX_AGE_S }),
-            selection: createBatchSelection(database.pool, Object.keys(gateways.byChannel)),
-          },
-  })
+  const load = watchLoad(core.database.load)
+  // Loaded here, not above: commands have no server, and its packages are half of what there is to load.
+  const { buildServer } = await import('./http/server.js')
+  const server = buildServer(serverDeps(config, core, { overload: load.overload, isDraining: () => isDraining }))
 
   // Decided when the answer is sent: a call that began before may end on a connection that is dropped once it is idle.
   server.addHook('onSend', (_request, reply, _payload, done) => {
@@ -275,6 +231,57 @@ export async function compose(config: Config, overrides: Overrides = {}) {
 }
 
 export type Service = Awaited<ReturnType<typeof compose>>
+
+type ServerState = Readonly<{ overload: ReturnType<typeof watchLoad>['overload']; isDraining: () => boolean }>
+
+/** What the server of this process's roles works with. */
+function serverDeps(config: Config, core: Core, state: ServerState): ServerDeps {
+  const { log, now, metrics, gateways, database, syncOrder, operations } = core
+  const overview = createOverview(database.pool, Object.keys(gateways.byChannel))
+  const backlog = createBacklog(overview, () => performance.now())
+  const isApi = config.ROLES.includes('api')
+  return {
+    log,
+    admission: {
+      merchantRatePerS: config.UNIPAY_RATE_PER_S,
+      overload: state.overload,
+      onRefused: metrics.http.refused,
+      monotonicMs: () => performance.now(),
+    },
+    observer: metrics.http,
+    trustedProxies: config.TRUST_PROXY,
+    syncPay: isApi
+      ? {
+          syncOrder,
+          signing: { secrets: config.SIGN_SECRETS, type: config.SIGN_TYPE, required: config.SIGN_REQUIRED },
+          reqTimeWindowS: config.REQ_TIME_WINDOW_S,
+          now,
+        }
+      : null,
+    health: {
+      notReadyReason: async () => (state.isDraining() ? 'draining' : await database.whyNotReady()),
+      metrics: { contentType: metrics.contentType, text: async () => await metrics.text(await backlog()) },
+    },
+    ops:
+      !isApi || config.OPS_TOKENS.length === 0
+        ? null
+        : {
+            tokens: config.OPS_TOKENS,
+            ...operations,
+          },
+    consolePage:
+      !isApi || config.OPS_TOKENS.length === 0
+        ? null
+        : {
+            tokens: config.OPS_TOKENS,
+            ...operations,
+            overview,
+            channels: Object.values(gateways.byChannel),
+            signOuts: createSignOuts(database.pool, { lifeS: SESSION_MAX_AGE_S }),
+            selection: createBatchSelection(database.pool, Object.keys(gateways.byChannel)),
+          },
+  }
+}
 
 /** Half of the channel's places, and no more than its rate lets through in a second: merchants find room, nothing queues long. */
 function sweeperConcurrency(config: Config): number {
