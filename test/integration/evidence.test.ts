@@ -11,8 +11,8 @@ import { type Sandboxes, startSandboxes, startService, type TestService } from '
 // The outside's own lists lie beside the project and are not part of it.
 const SHARED = path.resolve(import.meta.dirname, '../../../shared')
 
-/** Long enough for three tries and their pauses, short enough for the faults that last. */
-const TIMEOUT_MS = 2_500
+/** Long enough for three tries and their pauses on a busy machine, short enough for the faults that last. */
+const TIMEOUT_MS = 4_000
 
 /**
  * Why the sync of an order that waits, whose trade is paid there, learned nothing; what the record says first. `=` is a
