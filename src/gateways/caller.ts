@@ -1,7 +1,8 @@
 import { BrokenCircuitError, CircuitState, circuitBreaker, handleWhenResult, SamplingBreaker } from 'cockatiel'
-import PQueue from 'p-queue'
 
+import { hasPassed } from '../elapsed.js'
 import type { Log } from '../log.js'
+import { createBudget } from './budget.js'
 import type {
   CallOptions,
   CallPriority,
@@ -70,10 +71,10 @@ const BREAKER_CALLS_PER_S_MIN = 3
 const BREAKER_PROBE_AFTER_MS = 5_000
 /** After the gateway asked to slow down: as long as after it broke down. Milliseconds. */
 const SLOW_MS = 5_000
+/** A clock that went back by more than this was set; less is a clock that is being trimmed. Milliseconds. */
+const CLOCK_STEP_MS = 1_000
 /** The same reason for an alert is logged again after this long; every call is counted. Milliseconds. */
 const ALERT_AGAIN_MS = 60_000
-
-const RANK = { operator: 2, merchant: 1, sweeper: 0 } as const satisfies Record<CallPriority, number>
 
 const BREAKER_OPENED = new Error('the breaker opened')
 
@@ -82,37 +83,48 @@ type Settled<T> = Readonly<{ called: Called<T>; isFault: boolean }>
 /** One channel's calls: rate and concurrency with priorities, a breaker, a deadline, and retries within it. */
 export function createCaller(options: CallerOptions) {
   const { channel, log, observer, now } = options
-  /** Calls at once. */
-  const places = new PQueue({ concurrency: options.concurrency })
-  /** Requests in a second, each try of a call. strict: in every second, not only in whole ones; a gateway counts as it likes. */
-  const turns = new PQueue({ interval: 1000, intervalCap: options.ratePerS, strict: true })
-  const breaker = circuitBreaker(
-    handleWhenResult((settled) => (settled as Settled<unknown>).isFault),
-    {
-      halfOpenAfter: BREAKER_PROBE_AFTER_MS,
-      breaker: new SamplingBreaker({
-        threshold: BREAKER_FAULT_PART,
-        duration: BREAKER_WINDOW_MS,
-        minimumRps: BREAKER_CALLS_PER_S_MIN,
-      }),
-    },
-  )
+  const budget = createBudget(options)
   let openedAt = 0
-  let slowUntil = 0
+  let slowSince = Number.NEGATIVE_INFINITY
   const alertedAt = new Map<UnknownReason, number>()
   /** Ends the waiting of each call that has not begun. */
   const waitingCalls = new Set<AbortController>()
-  breaker.onBreak(() => {
-    openedAt = now()
-    for (const waiting of waitingCalls) waiting.abort(BREAKER_OPENED)
-  })
-  breaker.onStateChange(() => observer.breaker(channel, availability()))
-  observer.breaker(channel, 'closed')
+  let breaker = newBreaker()
+  let seenAt = now()
+
+  function newBreaker() {
+    const made = circuitBreaker(
+      handleWhenResult((settled) => (settled as Settled<unknown>).isFault),
+      {
+        halfOpenAfter: BREAKER_PROBE_AFTER_MS,
+        breaker: new SamplingBreaker({
+          threshold: BREAKER_FAULT_PART,
+          duration: BREAKER_WINDOW_MS,
+          minimumRps: BREAKER_CALLS_PER_S_MIN,
+        }),
+      },
+    )
+    made.onBreak(() => {
+      openedAt = now()
+      for (const waiting of waitingCalls) waiting.abort(BREAKER_OPENED)
+    })
+    made.onStateChange(() => observer.breaker(channel, availability()))
+    observer.breaker(channel, 'closed')
+    return made
+  }
+
+  /** The breaker's times are the system clock's: where that is set back, it would stay open for as long as the clock was off. */
+  function heedClock(): void {
+    const nowMs = now()
+    if (nowMs < seenAt - CLOCK_STEP_MS) breaker = newBreaker()
+    seenAt = nowMs
+  }
 
   /** `half_open`: one call at a time may find out whether the gateway is back, or can take more again. */
   function availability(): GatewayAvailability {
-    if (breaker.state === CircuitState.Closed) return now() < slowUntil ? 'half_open' : 'closed'
-    if (breaker.state === CircuitState.Open && now() - openedAt >= BREAKER_PROBE_AFTER_MS) return 'half_open'
+    heedClock()
+    if (breaker.state === CircuitState.Closed) return hasPassed(SLOW_MS, slowSince, now()) ? 'closed' : 'half_open'
+    if (breaker.state === CircuitState.Open && hasPassed(BREAKER_PROBE_AFTER_MS, openedAt, now())) return 'half_open'
     return 'open'
   }
 
@@ -124,8 +136,9 @@ export function createCaller(options: CallerOptions) {
     triesMax = TRIES_MAX,
   ): Promise<Called<T>> {
     const startedMs = performance.now()
-    const rank = RANK[priority]
-    const called = await admitted(rank, startedMs, async (signal) => await tries(rank, signal, tryOnce, triesMax))
+    const called = await admitted(priority, startedMs, async (signal) => {
+      return await tries(priority, signal, tryOnce, triesMax)
+    })
     const durationMs = performance.now() - startedMs
     const outcome = called.kind === 'done' ? 'ok' : called.reason
     observer.call(channel, operation, outcome, durationMs / 1000)
@@ -147,47 +160,46 @@ export function createCaller(options: CallerOptions) {
 
   /** What an unknown outcome asks of its owner beyond asking again. */
   function heed({ duty, reason, message }: GatewayUnknown, operation: Operation, traceId: string): void {
-    if (reason === 'rate_limited') slowUntil = now() + SLOW_MS
-    if (duty !== 'alert' || now() - (alertedAt.get(reason) ?? -ALERT_AGAIN_MS) < ALERT_AGAIN_MS) return
+    if (reason === 'rate_limited') slowSince = now()
+    if (duty !== 'alert' || !hasPassed(ALERT_AGAIN_MS, alertedAt.get(reason) ?? Number.NEGATIVE_INFINITY, now())) return
     alertedAt.set(reason, now())
     log.error({ event: 'gateway_refuses', traceId, channel, operation, reason, message })
   }
 
   async function admitted<T>(
-    rank: number,
+    priority: CallPriority,
     startedMs: number,
     work: (signal: AbortSignal) => Promise<Settled<T>>,
   ): Promise<Called<T>> {
     // A probe under way decides for everybody; nobody else waits for it.
     if (availability() === 'open') return breakerOpen()
-    // At the deadline waiting is given up; a request under way ends by its own signal and is counted by the breaker.
-    const waiting = new AbortController()
-    const working = new AbortController()
-    waitingCalls.add(waiting)
+    const over = new AbortController()
     // AbortSignal.timeout cannot be taken back: it would keep what each call left behind until its deadline.
-    const deadline = setTimeout(() => (waitingCalls.has(waiting) ? waiting : working).abort(), options.timeoutMs)
+    const deadline = setTimeout(() => over.abort(), options.timeoutMs)
     try {
-      return await places.add(
-        async () => {
-          await turns.add(nothing, { priority: rank, signal: waiting.signal })
-          waitingCalls.delete(waiting)
-          observer.budgetWait(channel, (performance.now() - startedMs) / 1000)
-          return (await breaker.execute(async () => await work(working.signal))).called
-        },
-        { priority: rank, signal: waiting.signal },
-      )
+      waitingCalls.add(over)
+      const isAdmitted = await budget.enter(priority, over.signal)
+      waitingCalls.delete(over)
+      if (!isAdmitted) {
+        if (over.signal.reason === BREAKER_OPENED) return breakerOpen()
+        return unknown('back_off', 'budget_exhausted', '支付网关繁忙，请稍后重试', [])
+      }
+      try {
+        observer.budgetWait(channel, (performance.now() - startedMs) / 1000)
+        return (await breaker.execute(async () => await work(over.signal))).called
+      } finally {
+        budget.leave()
+      }
     } catch (error) {
-      if (error instanceof BrokenCircuitError || waiting.signal.reason === BREAKER_OPENED) return breakerOpen()
-      if (waiting.signal.aborted) return unknown('back_off', 'budget_exhausted', '支付网关繁忙，请稍后重试', [])
+      if (error instanceof BrokenCircuitError) return breakerOpen()
       throw error
     } finally {
       clearTimeout(deadline)
-      waitingCalls.delete(waiting)
     }
   }
 
   async function tries<T>(
-    rank: number,
+    priority: CallPriority,
     signal: AbortSignal,
     tryOnce: (signal: AbortSignal, tryNo: number) => Promise<Try<T>>,
     triesMax: number,
@@ -207,22 +219,11 @@ export function createCaller(options: CallerOptions) {
         tryNo += 1
         if (tryNo >= triesMax || !(await paused(backOffMs, signal))) return gaveUp
       }
-      if (!(await turnCame(rank, signal))) return gaveUp
+      if (!(await budget.turn(priority, signal))) return gaveUp
     }
   }
 
-  /** The next try's turn in the rate. False where the deadline came first. */
-  async function turnCame(rank: number, signal: AbortSignal): Promise<boolean> {
-    try {
-      await turns.add(nothing, { priority: rank, signal })
-      return true
-    } catch (error) {
-      if (signal.aborted) return false
-      throw error
-    }
-  }
-
-  return { call, availability, waiting: () => places.size + turns.size }
+  return { call, availability, waiting: budget.waiting }
 }
 
 export type Caller = ReturnType<typeof createCaller>
@@ -239,9 +240,6 @@ export function unknown(
 function breakerOpen(): GatewayUnknown {
   return unknown('back_off', 'breaker_open', '支付网关暂时不可用，已暂停请求，请稍后重试', [])
 }
-
-/** A turn is all that is asked for. */
-function nothing(): void {}
 
 /** False where the deadline came first. */
 async function paused(ms: number, signal: AbortSignal): Promise<boolean> {

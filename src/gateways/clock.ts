@@ -1,3 +1,4 @@
+import { hasPassed } from '../elapsed.js'
 import type { Log } from '../log.js'
 
 /** At 300 s WeChat Pay refuses our requests and we its answers; a network's delay stays far below this. Milliseconds. */
@@ -25,11 +26,11 @@ export function clockHint(dateHeader: string | undefined, nowMs: number): string
 
 /** Told how far our clock is ahead of the gateway's (`skewS`), it warns of a clock that is off by a minute or more. */
 export function createClockWatch(channel: string, { log, now }: Readonly<{ log: Log; now: () => number }>) {
-  let notBeforeMs = Number.NEGATIVE_INFINITY
+  let warnedAtMs = Number.NEGATIVE_INFINITY
   return (skewS: number): void => {
     const nowMs = now()
-    if (Math.abs(skewS) < SKEW_WARN_S || nowMs < notBeforeMs) return
-    notBeforeMs = nowMs + WARN_EVERY_MS
+    if (Math.abs(skewS) < SKEW_WARN_S || !hasPassed(WARN_EVERY_MS, warnedAtMs, nowMs)) return
+    warnedAtMs = nowMs
     log.warn({ event: 'clock_skew', channel, skewS })
   }
 }

@@ -226,6 +226,14 @@ describe('hosts', () => {
     expect(hosts.pick(0)).toBe('a')
   })
 
+  it('nor for longer where the clock is set back', () => {
+    let nowMs = 1_800_000_000_000
+    const hosts = createHosts(['a', 'b'], () => nowMs)
+    hosts.tell('a', unreachable)
+    nowMs -= 3_600_000
+    expect(hosts.pick(0)).toBe('a')
+  })
+
   it('all of them out of reach are tried all the same', () => {
     const hosts = createHosts(['a', 'b'], () => 0)
     hosts.tell('a', unreachable)

@@ -183,6 +183,51 @@ describe('what a human must mend', () => {
   })
 })
 
+describe('a clock that is set back', () => {
+  const BACK_MS = 6 * 60_000
+  beforeEach(() => {
+    vi.useFakeTimers({ toFake: ['Date'], now: 1_800_000_000_000 })
+  })
+  afterEach(() => {
+    vi.useRealTimers()
+  })
+  const works = async () => DONE
+
+  it('holds back no call, however many turns were taken before', async () => {
+    const { caller } = callerWith({ ratePerS: 2, timeoutMs: 2_000 })
+    for (let call = 0; call < 2; call++) await caller.call('query', by('merchant'), works)
+    vi.setSystemTime(Date.now() - BACK_MS)
+    expect(await caller.call('query', by('merchant'), works)).toMatchObject({ kind: 'done' })
+  })
+
+  it('leaves no breaker open for as long: what it knew has no times any more', async () => {
+    const { caller, states } = callerWith()
+    for (let call = 0; call < 40; call++) await caller.call('query', by('merchant'), async () => unknown())
+    expect(caller.availability()).toBe('open')
+    vi.setSystemTime(Date.now() - BACK_MS)
+    expect(caller.availability()).toBe('closed')
+    expect(states).toEqual(['closed', 'open', 'closed'])
+    expect(await caller.call('query', by('merchant'), works)).toMatchObject({ kind: 'done' })
+    // It opens again as it did before.
+    for (let call = 0; call < 40; call++) await caller.call('query', by('merchant'), async () => unknown())
+    expect(caller.availability()).toBe('open')
+    vi.setSystemTime(Date.now() + 5_000)
+    expect(caller.availability()).toBe('half_open')
+  })
+
+  it('slows nobody down for as long, and silences no alert', async () => {
+    const lines: string[] = []
+    const { caller } = callerWith({ log: createLog('error', { write: (line) => lines.push(line) }) })
+    const alerts = async () => unknown({ duty: 'alert', reason: 'configuration', isFault: false })
+    await caller.call('query', by('sweeper'), async () => unknown({ reason: 'rate_limited', isFault: false }))
+    await caller.call('query', by('merchant'), alerts)
+    vi.setSystemTime(Date.now() - BACK_MS)
+    expect(caller.availability()).toBe('closed')
+    await caller.call('query', by('merchant'), alerts)
+    expect(lines).toHaveLength(2)
+  })
+})
+
 describe('tries', () => {
   it('at most three, with pauses between half and the whole of 200 and 400 ms', async () => {
     const times: number[] = []

@@ -28,6 +28,9 @@ describe('a figure', () => {
     expect(await figure()).toEqual(once)
     nowMs = 3_000
     expect(await figure()).toEqual({ value: 2, atMs: 3_000 })
+    // Nor is it fresh for ever where the clock was set back.
+    nowMs = 2_500
+    expect(await figure()).toEqual({ value: 3, atMs: 2_500 })
   })
 
   it('keeps nobody waiting: not known yet, or as it was before, while the count goes on', async () => {

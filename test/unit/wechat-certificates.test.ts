@@ -96,6 +96,23 @@ describe('platform certificates', () => {
     expect(serials(certificates.current())).toEqual(['A'])
   })
 
+  it('a clock that is set back puts off no download: not the first, not a refresh, not for an unknown serial', async () => {
+    const { state, certificates } = certificatesWith(null)
+    const right = state.nowMs
+    state.nowMs += HOUR_MS
+    expect(await certificates.ready(NEVER)).toBe(false)
+    state.nowMs = right
+    state.given = [A]
+    expect(await certificates.ready(NEVER)).toBe(true)
+    state.nowMs -= 24 * HOUR_MS
+    await certificates.ready(NEVER)
+    expect(state.downloads).toBe(3)
+    expect(await certificates.learn('X', NEVER)).toBe(false)
+    state.nowMs -= HOUR_MS
+    state.given = [A, B]
+    expect(await certificates.learn('B', NEVER)).toBe(true)
+  })
+
   it('an empty list takes nothing away', async () => {
     const { state, certificates } = certificatesWith([A])
     await certificates.ready(NEVER)

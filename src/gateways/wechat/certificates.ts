@@ -2,6 +2,7 @@ import { createDecipheriv, type KeyObject, X509Certificate } from 'node:crypto'
 
 import { z } from 'zod'
 
+import { hasPassed } from '../../elapsed.js'
 import { parseStrictJson } from '../strict-json.js'
 import { verifyAnswer } from './codec.js'
 import type { SignedExchange } from './exchange.js'
@@ -85,9 +86,9 @@ export type PlatformCertificatesDeps = Readonly<{
 export function createPlatformCertificates({ download, now }: PlatformCertificatesDeps) {
   let known: readonly PlatformCertificate[] = []
   let keys: ReadonlyMap<string, KeyObject> = new Map()
-  let freshUntilMs = Number.NEGATIVE_INFINITY
-  let notBeforeMs = Number.NEGATIVE_INFINITY
-  let unknownSerialNotBeforeMs = Number.NEGATIVE_INFINITY
+  let refreshedAtMs = Number.NEGATIVE_INFINITY
+  let triedAtMs = Number.NEGATIVE_INFINITY
+  let unknownSerialAtMs = Number.NEGATIVE_INFINITY
   let running: Promise<void> | null = null
 
   function valid(): readonly PlatformCertificate[] {
@@ -104,11 +105,11 @@ export function createPlatformCertificates({ download, now }: PlatformCertificat
   }
 
   async function downloadOnce(): Promise<void> {
-    notBeforeMs = now() + RETRY_AFTER_MS
+    triedAtMs = now()
     const downloaded = await download()
     if (downloaded === null || downloaded.length === 0) return
     known = downloaded
-    freshUntilMs = now() + REFRESH_AFTER_MS
+    refreshedAtMs = now()
   }
 
   return {
@@ -132,15 +133,16 @@ export function createPlatformCertificates({ download, now }: PlatformCertificat
     /** Before a request: waits for a download only where there is no valid certificate at all, and no longer than `signal`. */
     async ready(signal: AbortSignal): Promise<boolean> {
       const nowMs = now()
-      if (nowMs >= freshUntilMs && nowMs >= notBeforeMs) void refresh()
+      const isDue = hasPassed(REFRESH_AFTER_MS, refreshedAtMs, nowMs) && hasPassed(RETRY_AFTER_MS, triedAtMs, nowMs)
+      if (isDue) void refresh()
       if (valid().length === 0 && running !== null) await unlessAborted(running, signal)
       return valid().length > 0
     },
     /** An answer came with a key that we do not know: looks once, no more often than once a minute. True: it is known now. */
     async learn(serial: string, signal: AbortSignal): Promise<boolean> {
       const nowMs = now()
-      if (running === null && nowMs < unknownSerialNotBeforeMs) return false
-      unknownSerialNotBeforeMs = nowMs + UNKNOWN_SERIAL_EVERY_MS
+      if (running === null && !hasPassed(UNKNOWN_SERIAL_EVERY_MS, unknownSerialAtMs, nowMs)) return false
+      unknownSerialAtMs = nowMs
       await unlessAborted(refresh(), signal)
       return valid().some((certificate) => certificate.serial === serial)
     },

@@ -1,3 +1,4 @@
+import { hasPassed } from '../../elapsed.js'
 import type { Http, HttpOutcome, HttpRequest } from '../http.js'
 import { authorize, type MerchantKey } from './codec.js'
 
@@ -7,19 +8,19 @@ const USER_AGENT = 'unipay-sync/0.1'
 
 /** The gateway's hosts, in order of preference; one that could not be reached steps back for a while. */
 export function createHosts(baseUrls: readonly string[], now: () => number) {
-  const downUntilMs = new Map<string, number>()
+  const downSinceMs = new Map<string, number>()
   return {
     /** For the `tryNo`th try of a call: the preferred host first, then the others in turn. */
     pick(tryNo: number): string {
       const nowMs = now()
-      const isDown = (url: string) => nowMs < (downUntilMs.get(url) ?? 0)
+      const isDown = (url: string) => !hasPassed(DOWN_MS, downSinceMs.get(url) ?? Number.NEGATIVE_INFINITY, nowMs)
       const inOrder = [...baseUrls.filter((url) => !isDown(url)), ...baseUrls.filter(isDown)]
       return inOrder[tryNo % inOrder.length] ?? ''
     },
     /** Told after each try. A try that failed moves on by `tryNo`; only an unreachable host is remembered. */
     tell(baseUrl: string, outcome: HttpOutcome): void {
-      if (outcome.kind === 'not_sent') downUntilMs.set(baseUrl, now() + DOWN_MS)
-      else downUntilMs.delete(baseUrl)
+      if (outcome.kind === 'not_sent') downSinceMs.set(baseUrl, now())
+      else downSinceMs.delete(baseUrl)
     },
   }
 }

@@ -1,3 +1,4 @@
+import { hasPassed } from '../../elapsed.js'
 import type { Minute, Overview } from '../../store/overview.js'
 import { type Language, wordOf } from './words.js'
 
@@ -53,7 +54,7 @@ export function createCurves(overview: Pick<Overview, 'minutes'>, now: () => num
 
   /** Whoever comes while one reads waits for that one. */
   async function refresh(): Promise<void> {
-    if (reading === null || now() - reading.atMs >= FRESH_MS) {
+    if (reading === null || hasPassed(FRESH_MS, reading.atMs, now())) {
       const mine = { atMs: now(), done: read(now()) }
       reading = mine
       // A failed reading is nobody's later answer.

@@ -1,3 +1,5 @@
+import { hasPassed } from '../../elapsed.js'
+
 /** All who look at once share one count; nobody needs it fresher. */
 const FRESH_MS = 2_000
 /** A page is not kept waiting for a count longer than this: what was known before is shown with its time, or nothing yet. */
@@ -19,7 +21,7 @@ export function createFigure<T>(count: () => Promise<T>, now: () => number) {
   }
 
   return async (): Promise<Figure<T> | null> => {
-    if (known !== null && now() - known.atMs < FRESH_MS) return known
+    if (known !== null && !hasPassed(FRESH_MS, known.atMs, now())) return known
     counting ??= countOnce().finally(() => {
       counting = null
     })
