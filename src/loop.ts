@@ -69,17 +69,31 @@ export function startLoop({ name, runOnce, idleMs, errorMs, sooner, log, random 
 
 export type Loop = ReturnType<typeof startLoop>
 
-/** A fixed number of places for work that is under way at once. */
-export function createPlaces(countMax: number) {
+/** How long work that is over may wait for some more, so that what comes next is fetched for all of it at once. Milliseconds. */
+const GATHER_MS = 100
+
+/**
+ * A fixed number of places for work that is under way at once. `few`: so many that were freed are worth a look for more
+ * work, at once.
+ */
+export function createPlaces(countMax: number, few: number) {
   const running = new Set<Promise<void>>()
+  /** Places that were freed since the last look. */
+  let freedCount = 0
+  let hasGathered = false
   let onFreed: () => void = () => undefined
   let freed = nextFreed()
+  let onRoom: (() => void) | null = null
 
   // One promise for all who wait, renewed each time: work that hangs collects no waiters.
   function nextFreed(): Promise<void> {
     return new Promise((resolve) => {
       onFreed = resolve
     })
+  }
+
+  function tellRoom(): void {
+    if (freedCount >= few || running.size === 0 || (hasGathered && running.size < countMax)) onRoom?.()
   }
 
   return {
@@ -89,6 +103,8 @@ export function createPlaces(countMax: number) {
     occupy(work: Promise<void>): void {
       const occupied = work.finally(() => {
         running.delete(occupied)
+        freedCount += 1
+        tellRoom()
         onFreed()
         freed = nextFreed()
       })
@@ -96,6 +112,24 @@ export function createPlaces(countMax: number) {
     },
     /** Resolves when the next place becomes free. */
     freed: () => freed,
+    /**
+     * Resolves when it is worth looking for work again: a few places were freed since the last time, or any is free and a
+     * moment has passed. One looks at a time.
+     */
+    async room(): Promise<void> {
+      hasGathered = false
+      const timer = setTimeout(() => {
+        hasGathered = true
+        tellRoom()
+      }, GATHER_MS)
+      await new Promise<void>((resolve) => {
+        onRoom = resolve
+        tellRoom()
+      })
+      clearTimeout(timer)
+      onRoom = null
+      freedCount = 0
+    },
     /** Resolves once everything that was under way is over. */
     async empty(): Promise<void> {
       await Promise.allSettled(running)

@@ -65,16 +65,13 @@ export function createCourier(deps: CourierDeps) {
     decompress: false,
     proxy: false,
   })
-  const places = createPlaces(SENDS_MAX)
+  const places = createPlaces(SENDS_MAX, SENDS_PER_HOST_MAX / 2)
   const sendsByHost = new Map<string, number>()
   const slowHosts = new Set<string>()
 
   /** One round: claims what there is room for and starts sending it. True where there may be more. */
   async function runOnce(): Promise<boolean> {
-    if (places.left() === 0) {
-      await places.freed()
-      return true
-    }
+    await places.room()
     const claimed = await deps.outbox.claim(places.left(), SENDS_PER_HOST_MAX, placesLeftByHost())
     for (const notice of claimed) places.occupy(deliverAtHost(notice))
     return claimed.length > 0

@@ -17,14 +17,11 @@ export type SweeperDeps = Readonly<{
 
 /** Asks for one channel's due orders, oldest first, through the same door as everybody else. */
 export function createSweeper({ gateway, orders, syncOrder, concurrency, log, newTraceId }: SweeperDeps) {
-  const places = createPlaces(concurrency)
+  const places = createPlaces(concurrency, Math.ceil(concurrency / 4))
 
   /** One round: claims what there is room for and starts syncing it. True where there may be more. */
   async function runOnce(): Promise<boolean> {
-    if (places.left() === 0) {
-      await places.freed()
-      return true
-    }
+    await places.room()
     const room = roomLeft()
     if (room === 0) return false
     const due = await orders.claimDue(gateway.channel, room)

@@ -1,4 +1,4 @@
-import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
 
 import type { Sweeper } from '../../src/sync/sweeper.js'
 import { finishRounds, makeOrdersDue } from '../support/rounds.js'
@@ -198,11 +198,11 @@ describe('trouble stays where it is', () => {
   })
 
   it('while the breaker is open due orders stay due, and one at a time finds out whether the gateway is back', async () => {
-    let skewMs = 0
     const watched = await startService({
       database: service.database,
       sandboxes: service,
-      now: () => Date.now() + skewMs,
+      // Looked up each time, since it is exchanged below.
+      now: () => Date.now(),
       environment: { GATEWAY_CONCURRENCY: '64', GATEWAY_RATE_PER_S: '1000' },
     })
     try {
@@ -211,21 +211,29 @@ describe('trouble stays where it is', () => {
       await makeOrdersDue(service.pool)
       const sweeper = sweeperOf(watched)
       await finishRounds(sweeper)
-      const due = async () =>
-        (await service.pool.query('SELECT 1 FROM orders WHERE next_sync_at <= clock_timestamp()')).rowCount ?? 0
+      const due = async () => {
+        const { rows } = await service.pool.query<{ id: string }>(
+          'SELECT id FROM orders WHERE next_sync_at <= clock_timestamp() ORDER BY next_sync_at, id',
+        )
+        return rows.map(({ id }) => id)
+      }
       const left = await due()
-      expect(left).toBeGreaterThan(20)
+      expect(left.length).toBeGreaterThan(20)
       const asked = service.wechat.requests().length
       expect(await sweeper.runOnce()).toBe(false)
-      expect(await due()).toBe(left)
+      expect(await due()).toEqual(left)
       expect(service.wechat.requests()).toHaveLength(asked)
 
-      skewMs = 6_000
+      vi.useFakeTimers({ toFake: ['Date'], now: Date.now() + 6_000 })
+      const probe = service.wechat.holdNext('query', left[0] ?? '')
       expect(await sweeper.runOnce()).toBe(true)
+      await probe.arrived
       expect(await sweeper.runOnce()).toBe(false)
-      expect(await due()).toBe(left - 1)
+      expect(await due()).toEqual(left.slice(1))
+      probe.release()
       await sweeper.drain()
     } finally {
+      vi.useRealTimers()
       await watched.stop()
     }
   })
