@@ -1,8 +1,9 @@
 import { setTimeout as pause } from 'node:timers/promises'
 
 import { certificateExpiries } from './certificates.js'
-import type { Config } from './config.js'
+import { type Config, ConfigError } from './config.js'
 import { nextSyncDelayS } from './domain/schedule.js'
+import { KeyError } from './gateways/keys.js'
 import { createGateways } from './gateways/registry.js'
 import { SESSION_MAX_AGE_S } from './http/console/session.js'
 import { drainConnections } from './http/drain.js'
@@ -59,6 +60,15 @@ const NEVER = (): Promise<never> => new Promise(() => undefined)
 
 /** The start was refused for a reason outside the settings; the message is for people. */
 export class StartError extends Error {}
+
+/** What to tell of a start that failed: a message where people can mend it, else all that is known. */
+export function startFailure(error: unknown): string {
+  if (!(error instanceof Error)) return String(error)
+  const isForPeople = [ConfigError, StartError, KeyError].some((kind) => error instanceof kind)
+  // The port is taken, or only the superuser's.
+  const isPort = 'syscall' in error && error.syscall === 'listen'
+  return isForPeople || isPort ? error.message : (error.stack ?? error.message)
+}
 
 /** How long a lease lives, in milliseconds; `createSyncOrder` refuses one that its syncs could outlive. */
 export function leaseMsFor(gatewayTimeoutMs: number): number {

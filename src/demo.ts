@@ -2,8 +2,8 @@ import { mkdirSync } from 'node:fs'
 
 import Table from 'cli-table3'
 
-import { compose } from './compose.js'
-import { type Config, loadConfig } from './config.js'
+import { compose, startFailure } from './compose.js'
+import { type Config, ConfigError, loadConfig } from './config.js'
 import { signatureOf, signText } from './domain/sign.js'
 import { createAlipaySandbox } from './sandbox/alipay.js'
 import { createMerchantSandbox } from './sandbox/merchant.js'
@@ -11,9 +11,6 @@ import { refuseProduction } from './sandbox/server.js'
 import { createWechatSandbox } from './sandbox/wechat.js'
 import { createDatabase, type Database } from './store/client.js'
 
-const WECHAT_PORT = portFrom('DEMO_WECHAT_PORT', 9101)
-const ALIPAY_PORT = portFrom('DEMO_ALIPAY_PORT', 9102)
-const MERCHANT_PORT = portFrom('DEMO_MERCHANT_PORT', 9103)
 const MINUTE_MS = 60_000
 /** From the start until the sweeper settles an order that nobody calls for. */
 const BY_ITSELF_AFTER_MS = 5_000
@@ -167,9 +164,17 @@ const merchantHost = process.env['DEMO_MERCHANT_HOST'] ?? '127.0.0.1'
 
 /** What is ended in turn when somebody has seen enough. */
 const endings: (() => Promise<unknown>)[] = []
-for (const signal of ['SIGTERM', 'SIGINT'] as const) process.once(signal, () => void end())
+for (const signal of ['SIGTERM', 'SIGINT'] as const) process.once(signal, () => void end(0))
 
-const { config, database, address } = elsewhere === undefined ? await startAll() : joinService(elsewhere)
+const ports = await orGiveUp(() => ({
+  wechat: portFrom('DEMO_WECHAT_PORT', 9101),
+  alipay: portFrom('DEMO_ALIPAY_PORT', 9102),
+  merchant: portFrom('DEMO_MERCHANT_PORT', 9103),
+}))
+
+const { config, database, address } = await orGiveUp(async () =>
+  elsewhere === undefined ? await startAll() : joinService(elsewhere),
+)
 const merchant = createMerchantSandbox({
   secrets: config.SIGN_SECRETS,
   signType: config.SIGN_TYPE,
@@ -179,8 +184,10 @@ const merchant = createMerchantSandbox({
     ),
 })
 endings.push(async () => await merchant.close())
-await merchant.listen(MERCHANT_PORT, elsewhere === undefined ? '127.0.0.1' : '0.0.0.0')
-await present()
+await orGiveUp(async () => {
+  await merchant.listen(ports.merchant, elsewhere === undefined ? '127.0.0.1' : '0.0.0.0')
+  await present()
+})
 
 type Running = Readonly<{ config: Config; database: Database; address: string }>
 
@@ -190,7 +197,7 @@ async function startAll(): Promise<Running> {
   const wechat = createWechatSandbox()
   const alipay = createAlipaySandbox()
   endings.push(async () => await Promise.all([wechat.close(), alipay.close()]))
-  await Promise.all([wechat.listen(WECHAT_PORT), alipay.listen(ALIPAY_PORT)])
+  await Promise.all([wechat.listen(ports.wechat), alipay.listen(ports.alipay)])
   const settings = loadConfig({
     SIGN_SECRETS: '123456',
     OPS_TOKENS: 'demo:demo-token',
@@ -213,7 +220,7 @@ async function startAll(): Promise<Running> {
 /** The settings are those of the service, whose gateways are sandboxes and tell by their addresses where they are. */
 function joinService(url: string): Running {
   const settings = loadConfig(process.env)
-  if (settings.DATABASE_URL === undefined) throw new Error('DATABASE_URL is missing beside DEMO_SERVICE_URL')
+  if (settings.DATABASE_URL === undefined) throw new ConfigError(['DATABASE_URL is missing beside DEMO_SERVICE_URL'])
   const joined = createDatabase({ url: settings.DATABASE_URL, connectionsMax: 2, onIdleError: () => undefined })
   endings.push(async () => await joined.close())
   return { config: settings, database: joined, address: url }
@@ -271,7 +278,7 @@ async function arrange(situation: Situation, paymentId: bigint, nextSyncAt: Date
     amount: 1000,
     createTime: new Date(Date.now() - 10 * MINUTE_MS).toISOString(),
     expiredTime: new Date(Date.now() + 60 * MINUTE_MS).toISOString(),
-    notifyUrl: `http://${merchantHost}:${MERCHANT_PORT}/notice`,
+    notifyUrl: `http://${merchantHost}:${ports.merchant}/notice`,
     ...situation.order,
   })
   await database.prisma.order.update({ where: { id: paymentId }, data: { nextSyncAt } })
@@ -302,10 +309,20 @@ function curlLine(paymentId: bigint): string {
   return `curl -s ${shownAddress()}/unipay/syncPay -H 'Content-Type: application/json' -d '${body}'`
 }
 
-async function end(): Promise<void> {
+/** A demo that cannot begin, or go on, says why and ends. */
+async function orGiveUp<T>(work: () => T | Promise<T>): Promise<T> {
+  try {
+    return await work()
+  } catch (error) {
+    process.stderr.write(`${startFailure(error)}\n`)
+    return await end(1)
+  }
+}
+
+async function end(status: number): Promise<never> {
   process.once('SIGINT', () => process.exit(1))
   for (const ending of endings) await ending()
-  process.exit(0)
+  process.exit(status)
 }
 
 function say(line: string): void {
@@ -315,6 +332,6 @@ function say(line: string): void {
 /** Ports of the demo's own, where the usual ones are taken. */
 function portFrom(name: string, usual: number): number {
   const port = Number(process.env[name] ?? usual)
-  if (!Number.isInteger(port) || port < 1 || port > 65_535) throw new RangeError(`${name} must be a port`)
+  if (!Number.isInteger(port) || port < 1 || port > 65_535) throw new ConfigError([`${name} must be a port`])
   return port
 }

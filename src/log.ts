@@ -85,7 +85,8 @@ function errorView(error: Error, depth: number): Record<string, unknown> {
   const parts = error instanceof AggregateError ? error.errors : error.cause === undefined ? [] : [error.cause]
   const causes = parts.slice(0, ERRORS_MAX).filter((part) => part instanceof Error)
   return {
-    type: error.constructor.name,
+    // The build counts classes of one name through: DatabaseError2.
+    type: error.constructor.name.replace(/\d+$/, ''),
     code: typeof code === 'string' || typeof code === 'number' ? code : undefined,
     constraint: typeof constraint === 'string' ? constraint : undefined,
     message: withoutCredentials(error.message),

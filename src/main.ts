@@ -1,7 +1,6 @@
 #!/usr/bin/env node
-import { compose, StartError } from './compose.js'
-import { ConfigError, loadConfig } from './config.js'
-import { KeyError } from './gateways/keys.js'
+import { compose, startFailure } from './compose.js'
+import { loadConfig } from './config.js'
 
 /** One second for balancers to see that this process is not ready, one for clients whose connections are still open. */
 const DRAIN_TIMES = { listenMs: 1_000, quietMs: 1_000 }
@@ -24,8 +23,7 @@ try {
   const address = await service.start()
   service.log.info({ event: 'started', address })
 } catch (error) {
-  const isForPeople = error instanceof ConfigError || error instanceof StartError || error instanceof KeyError
-  process.stderr.write(`${isForPeople ? error.message : String(error instanceof Error ? error.stack : error)}\n`)
+  process.stderr.write(`${startFailure(error)}\n`)
   process.exitCode = 1
   // What was built already must not keep this process: without its server, nobody would see it at work.
   await service?.stop().catch(() => process.exit(1))

@@ -75,6 +75,11 @@ describe('errors', () => {
     })
   })
 
+  it('have the type that their package gave them, not the one that a bundler told apart from its namesakes', () => {
+    class DatabaseError2 extends Error {}
+    expect(JSON.parse(one({ err: new DatabaseError2('away') }))).toMatchObject({ err: { type: 'DatabaseError' } })
+  })
+
   it('a password in an address or a text, and a bearer token, are not repeated anywhere in the line', () => {
     const texts = [
       'cannot connect to postgresql://app:hidden@db.example:5432/pay?sslmode=require',
