@@ -69,12 +69,13 @@ export function createCourier(deps: CourierDeps) {
   const sendsByHost = new Map<string, number>()
   const slowHosts = new Set<string>()
 
-  /** One round: claims what there is room for and starts sending it. True where there may be more. */
+  /** One round: claims what there is room for, starts sending it, and waits for room. True where there may be more. */
   async function runOnce(): Promise<boolean> {
-    await places.room()
     const claimed = await deps.outbox.claim(places.left(), SENDS_PER_HOST_MAX, placesLeftByHost())
     for (const notice of claimed) places.occupy(deliverAtHost(notice))
-    return claimed.length > 0
+    if (claimed.length === 0) return false
+    await places.room()
+    return true
   }
 
   /** For the hosts that have not all of their places free. */

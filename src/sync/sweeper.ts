@@ -19,14 +19,15 @@ export type SweeperDeps = Readonly<{
 export function createSweeper({ gateway, orders, syncOrder, concurrency, log, newTraceId }: SweeperDeps) {
   const places = createPlaces(concurrency, Math.ceil(concurrency / 4))
 
-  /** One round: claims what there is room for and starts syncing it. True where there may be more. */
+  /** One round: claims what there is room for, starts syncing it, and waits for room. True where there may be more. */
   async function runOnce(): Promise<boolean> {
-    await places.room()
     const room = roomLeft()
     if (room === 0) return false
     const due = await orders.claimDue(gateway.channel, room)
     for (const id of due) places.occupy(sweep(id))
-    return due.length > 0
+    if (due.length === 0) return false
+    await places.room()
+    return true
   }
 
   /** While the gateway is known to be down, due orders stay due, oldest first; one at a time probes whether it is back. */

@@ -1,5 +1,6 @@
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
 
+import { startLoop } from '../../src/loop.js'
 import type { Sweeper } from '../../src/sync/sweeper.js'
 import { finishRounds, makeOrdersDue } from '../support/rounds.js'
 import { startService, type TestService } from '../support/service.js'
@@ -169,6 +170,38 @@ describe('any number of instances share the work', () => {
 })
 
 describe('trouble stays where it is', () => {
+  it('a loop that is told to stop while every place is taken claims nothing more', async () => {
+    const one = await startService({
+      database: service.database,
+      sandboxes: service,
+      environment: { GATEWAY_CONCURRENCY: '2' },
+    })
+    const sweeper = sweeperOf(one)
+    try {
+      const ids = await registered(3)
+      const holds = ids.map((id) => service.wechat.holdNext('query', id))
+      await makeOrdersDue(service.pool, ids)
+      const { log } = one.service
+      const loop = startLoop({
+        name: 'sweeper',
+        runOnce: sweeper.runOnce,
+        sooner: sweeper.freed,
+        idleMs: 10,
+        errorMs: 10,
+        log,
+        random: () => 0,
+      })
+      await Promise.race(holds.map(async (hold) => await hold.arrived))
+      const stopped = loop.stop()
+      for (const hold of holds) hold.release()
+      await stopped
+      await sweeper.drain()
+      expect(await syncedIds()).toHaveLength(1)
+    } finally {
+      await one.stop()
+    }
+  })
+
   it('a poisonous row does not stop the sweep; it is parked for longer and longer, and never dropped', async () => {
     const [mismatch = '', unreadable = '', healthy = ''] = await registered(3, { notifyUrl: 'http://127.0.0.1:9/n' })
     service.wechat.putTrade(mismatch, { state: 'SUCCESS', amount: 1 })
