@@ -83,7 +83,8 @@ export function createPlaces(countMax: number, few: number) {
   let hasGathered = false
   let onFreed: () => void = () => undefined
   let freed = nextFreed()
-  let onRoom: (() => void) | null = null
+  let onRoom: () => void = () => undefined
+  let nextRoom: Promise<void> | null = null
 
   // One promise for all who wait, renewed each time: work that hangs collects no waiters.
   function nextFreed(): Promise<void> {
@@ -93,7 +94,22 @@ export function createPlaces(countMax: number, few: number) {
   }
 
   function tellRoom(): void {
-    if (freedCount >= few || running.size === 0 || (hasGathered && running.size < countMax)) onRoom?.()
+    if (freedCount >= few || running.size === 0 || (hasGathered && running.size < countMax)) onRoom()
+  }
+
+  async function gather(): Promise<void> {
+    hasGathered = false
+    const timer = setTimeout(() => {
+      hasGathered = true
+      tellRoom()
+    }, GATHER_MS)
+    await new Promise<void>((resolve) => {
+      onRoom = resolve
+      tellRoom()
+    })
+    clearTimeout(timer)
+    nextRoom = null
+    freedCount = 0
   }
 
   return {
@@ -114,21 +130,11 @@ export function createPlaces(countMax: number, few: number) {
     freed: () => freed,
     /**
      * Resolves when it is worth looking for work again: a few places were freed since the last time, or any is free and a
-     * moment has passed. One looks at a time.
+     * moment has passed.
      */
     async room(): Promise<void> {
-      hasGathered = false
-      const timer = setTimeout(() => {
-        hasGathered = true
-        tellRoom()
-      }, GATHER_MS)
-      await new Promise<void>((resolve) => {
-        onRoom = resolve
-        tellRoom()
-      })
-      clearTimeout(timer)
-      onRoom = null
-      freedCount = 0
+      nextRoom ??= gather()
+      await nextRoom
     },
     /** Resolves once everything that was under way is over. */
     async empty(): Promise<void> {

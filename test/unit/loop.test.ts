@@ -77,6 +77,17 @@ describe('room for more work', () => {
     expect(hasRoom()).toBe(true)
   })
 
+  it('comes to all who wait for it', async () => {
+    const { all, ends, passes, hasRoom } = places(4)
+    let isThereToo = false
+    void all.room().then(() => {
+      isThereToo = true
+    })
+    for (const end of ends.slice(0, 2)) end()
+    await passes(0)
+    expect([hasRoom(), isThereToo]).toEqual([true, true])
+  })
+
   it('is asked for anew each time', async () => {
     const { all, ends, passes } = places(4)
     for (const end of ends.slice(0, 2)) end()
