@@ -139,8 +139,10 @@ describe('sent, and its outcome lost', () => {
   it('no answer within the deadline', async () => {
     const { url } = await serverOf(() => undefined)
     const startedMs = performance.now()
-    expect(await httpWith().send(get(url), within(150))).toMatchObject({ kind: 'lost', reason: 'timeout' })
-    expect(performance.now() - startedMs).toBeLessThan(1_500)
+    // Time enough for a busy machine to connect: what is lost is lost after that.
+    const http = httpWith({ timeoutMs: 8_000 })
+    expect(await http.send(get(url), within(1_000))).toMatchObject({ kind: 'lost', reason: 'timeout' })
+    expect(performance.now() - startedMs).toBeLessThan(3_000)
   })
 
   it('an answer that begins and never ends', async () => {
@@ -148,7 +150,9 @@ describe('sent, and its outcome lost', () => {
       response.writeHead(200, { 'Content-Length': '100' })
       response.write('half')
     })
-    expect(await httpWith().send(get(url), within(150))).toMatchObject({ kind: 'lost', reason: 'timeout' })
+    // Time enough for a busy machine to connect: what is lost is lost after that.
+    const http = httpWith({ timeoutMs: 8_000 })
+    expect(await http.send(get(url), within(1_000))).toMatchObject({ kind: 'lost', reason: 'timeout' })
   })
 
   it('a connection reset before and in the middle of the answer', async () => {
