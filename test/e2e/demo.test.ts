@@ -9,6 +9,9 @@ import { freePort } from '../support/free-port.js'
 
 const DEMO = path.resolve(import.meta.dirname, '../../dist/demo.js')
 
+/** One that began after all would run until somebody ends it. Milliseconds. */
+const RUN_MS_MAX = 20_000
+
 /** A demo that does not begin: what it says, and its status. */
 async function refusal(environment: Readonly<Record<string, string>>) {
   const ports = { DEMO_WECHAT_PORT: await freePort(), DEMO_ALIPAY_PORT: await freePort(), PORT: await freePort() }
@@ -19,12 +22,14 @@ async function refusal(environment: Readonly<Record<string, string>>) {
   const child = spawn(process.execPath, [DEMO], {
     env: { ...env, ...environment },
     stdio: ['ignore', 'ignore', 'pipe'],
+    timeout: RUN_MS_MAX,
+    killSignal: 'SIGKILL',
   })
   const ended = new Promise<number | null>((resolve) => child.once('exit', resolve))
   return { said: await text(child.stderr), status: await ended }
 }
 
-describe('a demo that cannot begin says why in a line for people, and ends', () => {
+describe('a demo that cannot begin says why in a line for people, and ends', { timeout: 2 * RUN_MS_MAX }, () => {
   it('because a port is taken', async () => {
     const taken = createServer()
     await new Promise<void>((resolve) => taken.listen(0, '127.0.0.1', resolve))
