@@ -104,11 +104,13 @@ export function createCaller(options: CallerOptions) {
         }),
       },
     )
+    // One that was exchanged still ends with the calls that began with it; it speaks for nobody else.
     made.onBreak(() => {
+      if (made !== breaker) return
       openedAt = now()
       for (const waiting of waitingCalls) waiting.abort(BREAKER_OPENED)
     })
-    made.onStateChange(() => observer.breaker(channel, availability()))
+    made.onStateChange(() => made === breaker && observer.breaker(channel, availability()))
     observer.breaker(channel, 'closed')
     return made
   }

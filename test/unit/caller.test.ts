@@ -215,6 +215,21 @@ describe('a clock that is set back', () => {
     expect(caller.availability()).toBe('half_open')
   })
 
+  it('leaves the calls under way to the breaker they began with, which says nothing more to anybody', async () => {
+    const { caller, states } = callerWith({ concurrency: 40 })
+    const { started, tryOnce, release } = held()
+    const calls = Array.from({ length: 40 }, async () => {
+      const fails = async () => await tryOnce('call')().then(() => unknown())
+      return await caller.call('query', by('merchant'), fails)
+    })
+    await vi.waitFor(() => expect(started).toHaveLength(40))
+    vi.setSystemTime(Date.now() - BACK_MS)
+    expect(caller.availability()).toBe('closed')
+    for (let released = 0; released < 40; released++) await release()
+    await Promise.all(calls)
+    expect(states).toEqual(['closed', 'closed'])
+  })
+
   it('slows nobody down for as long, and silences no alert', async () => {
     const lines: string[] = []
     const { caller } = callerWith({ log: createLog('error', { write: (line) => lines.push(line) }) })
