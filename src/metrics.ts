@@ -225,15 +225,17 @@ function createBacklogGauges(gauge: (name: string, help: string, labelNames?: st
 
 /** Looks each combination of label values up once: for what is counted with every request. */
 function observerOf(metric: Histogram) {
-  const children = new Map<string, Histogram.Internal<string>>()
+  type Node = Map<string, Node> & { child?: Histogram.Internal<string> }
+  const root: Node = new Map()
   return (seconds: number, ...labelValues: string[]): void => {
-    const key = labelValues.join(' ')
-    let child = children.get(key)
-    if (child === undefined) {
-      child = metric.labels(...labelValues)
-      children.set(key, child)
+    let node = root
+    for (const value of labelValues) {
+      let next = node.get(value)
+      if (next === undefined) node.set(value, (next = new Map()))
+      node = next
     }
-    child.observe(seconds)
+    node.child ??= metric.labels(...labelValues)
+    node.child.observe(seconds)
   }
 }
 

@@ -1,4 +1,4 @@
-import { createHash, createHmac, timingSafeEqual } from 'node:crypto'
+import { createHmac, hash, timingSafeEqual } from 'node:crypto'
 
 /** CONTRACT: Signature. MD5 is what the merchants' SDK speaks; HMAC-SHA256 is its other choice. */
 export const SIGN_TYPES = ['MD5', 'HMAC_SHA256'] as const
@@ -37,9 +37,7 @@ function listText(list: readonly Readonly<Record<string, Scalar | null>>[]): str
 /** The signature over a text: lower-case hex. The secret is appended unfiltered, whatever characters it has. */
 export function signatureOf(text: string, secret: string, type: SignType): string {
   const keyed = `${text}&key=${secret}`
-  return type === 'MD5'
-    ? createHash('md5').update(keyed, 'utf8').digest('hex')
-    : createHmac('sha256', secret).update(keyed, 'utf8').digest('hex')
+  return type === 'MD5' ? hash('md5', keyed, 'hex') : createHmac('sha256', secret).update(keyed, 'utf8').digest('hex')
 }
 
 /** True where any of the secrets gives this signature. Each is compared, in constant time, whichever matches. */

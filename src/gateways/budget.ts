@@ -1,3 +1,4 @@
+import type { Deadline } from './deadline.js'
 import type { CallPriority } from './gateway.js'
 
 const WINDOW_MS = 1_000
@@ -13,7 +14,7 @@ export type BudgetOptions = Readonly<{
 
 /**
  * What a channel may be asked: places for calls, and turns for requests. Where there is none, who waits is let through by
- * priority, then in the order of arrival; whose `signal` comes first no longer waits, and holds nothing.
+ * priority, then in the order of arrival; whose `deadline` comes first no longer waits, and holds nothing.
  */
 export function createBudget({ concurrency, ratePerS }: BudgetOptions) {
   const forPlace = createLine()
@@ -24,24 +25,24 @@ export function createBudget({ concurrency, ratePerS }: BudgetOptions) {
   let oldest = 0
   let timer: NodeJS.Timeout | null = null
 
-  /** One place, to be left, and one turn. False where `signal` came first. */
-  async function enter(priority: CallPriority, signal: AbortSignal): Promise<boolean> {
-    if (signal.aborted) return false
+  /** One place, to be left, and one turn. False where `deadline` came first. */
+  async function enter(priority: CallPriority, deadline: Deadline): Promise<boolean> {
+    if (deadline.isOver()) return false
     if (placesLeft > 0) placesLeft -= 1
-    else if (!(await forPlace.wait(priority, signal))) return false
-    if (await turn(priority, signal)) return true
+    else if (!(await forPlace.wait(priority, deadline))) return false
+    if (await turn(priority, deadline)) return true
     leave()
     return false
   }
 
-  /** One further turn. False where `signal` came first. */
-  async function turn(priority: CallPriority, signal: AbortSignal): Promise<boolean> {
-    if (signal.aborted) return false
+  /** One further turn. False where `deadline` came first. */
+  async function turn(priority: CallPriority, deadline: Deadline): Promise<boolean> {
+    if (deadline.isOver()) return false
     if (forTurn.size() === 0 && takeTurn()) return true
-    const came = forTurn.wait(priority, signal)
+    const came = forTurn.wait(priority, deadline)
     letThrough()
     // Both may come in one moment.
-    return (await came) && !signal.aborted
+    return (await came) && !deadline.isOver()
   }
 
   function leave(): void {
@@ -82,18 +83,18 @@ function createLine() {
   }
   return {
     size: () => PRIORITIES.reduce((sum, priority) => sum + waiting[priority].size, 0),
-    /** True once it is this one's moment; false where `signal` came first. */
-    async wait(priority: CallPriority, signal: AbortSignal): Promise<boolean> {
+    /** True once it is this one's moment; false where `deadline` came first. */
+    async wait(priority: CallPriority, deadline: Deadline): Promise<boolean> {
       return await new Promise((resolve) => {
         const end = (came: boolean) => {
           waiting[priority].delete(go)
-          signal.removeEventListener('abort', giveUp)
+          deadline.off(giveUp)
           resolve(came)
         }
         const go = () => end(true)
         const giveUp = () => end(false)
         waiting[priority].add(go)
-        signal.addEventListener('abort', giveUp)
+        deadline.onOver(giveUp)
       })
     },
     /** Tells the first one. False where nobody waits. */

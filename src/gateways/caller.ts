@@ -3,6 +3,7 @@ import { BrokenCircuitError, CircuitState, circuitBreaker, handleWhenResult, Sam
 import { hasPassed } from '../elapsed.js'
 import type { Log } from '../log.js'
 import { createBudget } from './budget.js'
+import { createDeadline, type Deadline } from './deadline.js'
 import type {
   CallOptions,
   CallPriority,
@@ -76,8 +77,6 @@ const CLOCK_STEP_MS = 1_000
 /** The same reason for an alert is logged again after this long; every call is counted. Milliseconds. */
 const ALERT_AGAIN_MS = 60_000
 
-const BREAKER_OPENED = new Error('the breaker opened')
-
 type Settled<T> = Readonly<{ called: Called<T>; isFault: boolean }>
 
 /** One channel's calls: rate and concurrency with priorities, a breaker, a deadline, and retries within it. */
@@ -88,7 +87,7 @@ export function createCaller(options: CallerOptions) {
   let slowSince = Number.NEGATIVE_INFINITY
   const alertedAt = new Map<UnknownReason, number>()
   /** Ends the waiting of each call that has not begun. */
-  const waitingCalls = new Set<AbortController>()
+  const waitingCalls = new Set<() => void>()
   let breaker = newBreaker()
   let seenAt = now()
 
@@ -108,7 +107,7 @@ export function createCaller(options: CallerOptions) {
     made.onBreak(() => {
       if (made !== breaker) return
       openedAt = now()
-      for (const waiting of waitingCalls) waiting.abort(BREAKER_OPENED)
+      for (const giveUp of waitingCalls) giveUp()
     })
     made.onStateChange(() => made === breaker && observer.breaker(channel, availability()))
     observer.breaker(channel, 'closed')
@@ -134,12 +133,12 @@ export function createCaller(options: CallerOptions) {
   async function call<T>(
     operation: Operation,
     { priority, traceId }: CallOptions,
-    tryOnce: (signal: AbortSignal, tryNo: number) => Promise<Try<T>>,
+    tryOnce: (deadline: Deadline, tryNo: number) => Promise<Try<T>>,
     triesMax = TRIES_MAX,
   ): Promise<Called<T>> {
     const startedMs = performance.now()
-    const called = await admitted(priority, startedMs, async (signal) => {
-      return await tries(priority, signal, tryOnce, triesMax)
+    const called = await admitted(priority, startedMs, async (deadline) => {
+      return await tries(priority, deadline, tryOnce, triesMax)
     })
     const durationMs = performance.now() - startedMs
     const outcome = called.kind === 'done' ? 'ok' : called.reason
@@ -171,24 +170,27 @@ export function createCaller(options: CallerOptions) {
   async function admitted<T>(
     priority: CallPriority,
     startedMs: number,
-    work: (signal: AbortSignal) => Promise<Settled<T>>,
+    work: (deadline: Deadline) => Promise<Settled<T>>,
   ): Promise<Called<T>> {
     // A probe under way decides for everybody; nobody else waits for it.
     if (availability() === 'open') return breakerOpen()
-    const over = new AbortController()
-    // AbortSignal.timeout cannot be taken back: it would keep what each call left behind until its deadline.
-    const deadline = setTimeout(() => over.abort(), options.timeoutMs)
+    const deadline = createDeadline(options.timeoutMs)
+    let hasBreakerOpened = false
+    const giveUp = () => {
+      hasBreakerOpened = true
+      deadline.end()
+    }
     try {
-      waitingCalls.add(over)
-      const isAdmitted = await budget.enter(priority, over.signal)
-      waitingCalls.delete(over)
+      waitingCalls.add(giveUp)
+      const isAdmitted = await budget.enter(priority, deadline)
+      waitingCalls.delete(giveUp)
       if (!isAdmitted) {
-        if (over.signal.reason === BREAKER_OPENED) return breakerOpen()
+        if (hasBreakerOpened) return breakerOpen()
         return unknown('back_off', 'budget_exhausted', '支付网关繁忙，请稍后重试', [])
       }
       try {
         observer.budgetWait(channel, (performance.now() - startedMs) / 1000)
-        return (await breaker.execute(async () => await work(over.signal))).called
+        return (await breaker.execute(async () => await work(deadline))).called
       } finally {
         budget.leave()
       }
@@ -196,32 +198,32 @@ export function createCaller(options: CallerOptions) {
       if (error instanceof BrokenCircuitError) return breakerOpen()
       throw error
     } finally {
-      clearTimeout(deadline)
+      deadline.clear()
     }
   }
 
   async function tries<T>(
     priority: CallPriority,
-    signal: AbortSignal,
-    tryOnce: (signal: AbortSignal, tryNo: number) => Promise<Try<T>>,
+    deadline: Deadline,
+    tryOnce: (deadline: Deadline, tryNo: number) => Promise<Try<T>>,
     triesMax: number,
   ): Promise<Settled<T>> {
     const exchanges: Exchange[] = []
     let tryNo = 0
     let atOnceLeft = AT_ONCE_MAX
     for (;;) {
-      const tried = await tryOnce(signal, tryNo)
+      const tried = await tryOnce(deadline, tryNo)
       exchanges.push(tried.exchange)
       if (tried.kind === 'done') return { called: { kind: 'done', value: tried.value, exchanges }, isFault: false }
       const gaveUp = { called: unknown(tried.duty, tried.reason, tried.message, exchanges), isFault: tried.isFault }
-      if (!tried.again || signal.aborted) return gaveUp
+      if (!tried.again || deadline.isOver()) return gaveUp
       if (tried.atOnce === true && atOnceLeft > 0) atOnceLeft -= 1
       else {
         const backOffMs = BACK_OFF_MS * 2 ** tryNo * (0.5 + options.random() / 2)
         tryNo += 1
-        if (tryNo >= triesMax || !(await paused(backOffMs, signal))) return gaveUp
+        if (tryNo >= triesMax || !(await paused(backOffMs, deadline))) return gaveUp
       }
-      if (!(await budget.turn(priority, signal))) return gaveUp
+      if (!(await budget.turn(priority, deadline))) return gaveUp
     }
   }
 
@@ -244,15 +246,15 @@ function breakerOpen(): GatewayUnknown {
 }
 
 /** False where the deadline came first. */
-async function paused(ms: number, signal: AbortSignal): Promise<boolean> {
+async function paused(ms: number, deadline: Deadline): Promise<boolean> {
   return await new Promise<boolean>((resolve) => {
     const end = (isWhole: boolean) => {
       clearTimeout(timer)
-      signal.removeEventListener('abort', onAbort)
+      deadline.off(onOver)
       resolve(isWhole)
     }
-    const onAbort = () => end(false)
+    const onOver = () => end(false)
     const timer = setTimeout(end, ms, true)
-    signal.addEventListener('abort', onAbort)
+    deadline.onOver(onOver)
   })
 }

@@ -3,6 +3,7 @@ import https from 'node:https'
 
 import { Axios, AxiosHeaders } from 'axios'
 
+import type { Deadline } from './deadline.js'
 import type { Exchange } from './gateway.js'
 import { exchangeOf } from './transcript.js'
 
@@ -15,7 +16,10 @@ const CONNECT_PART = 4
 
 export type HttpRequest = Readonly<{
   method: 'GET' | 'POST'
-  url: string
+  /** One of those that are set: they are few, and each is read once. */
+  baseUrl: string
+  /** What follows it, exactly as it was signed: path and query, encoded. Empty where the base URL is the whole one. */
+  path: string
   headers: Readonly<Record<string, string>>
   body: string | null
 }>
@@ -43,6 +47,8 @@ export type HttpOptions = Readonly<{
   ca?: string
 }>
 
+type Address = Readonly<{ host: string; protocol: string; hostname: string; port: number | null; path: string }>
+
 /** Headers go past axios, both ways: it would copy each of them twice, for twice what it costs otherwise. */
 const UNREAD_HEADERS = new AxiosHeaders()
 
@@ -64,26 +70,37 @@ export function createHttp(options: HttpOptions) {
   // None of axios' defaults: no transforms, no proxy of the environment, no headers of its own, every status an answer.
   const client = new Axios({ transformRequest: [], transformResponse: [], validateStatus: null })
 
-  /** Sends one request, bounded by `signal`. Never throws. */
-  async function send(request: HttpRequest, signal: AbortSignal): Promise<HttpOutcome> {
-    const { method, url, body } = request
+  const addresses = new Map<string, Address>()
+  function addressOf(baseUrl: string): Address {
+    let address = addresses.get(baseUrl)
+    if (address === undefined) {
+      const { host, protocol, hostname, port, pathname, search } = new URL(baseUrl)
+      address = {
+        host,
+        protocol,
+        // An IPv6 address stands in brackets in a URL only.
+        hostname: hostname.replace(/^\[|\]$/g, ''),
+        port: port === '' ? null : Number(port),
+        path: `${pathname}${search}`,
+      }
+      addresses.set(baseUrl, address)
+    }
+    return address
+  }
+
+  /** Sends one request, bounded by `deadline`. Never throws. */
+  async function send(request: HttpRequest, deadline: Deadline): Promise<HttpOutcome> {
+    const { method, body } = request
+    const { host, protocol, hostname, port, path: basePath } = addressOf(request.baseUrl)
+    const path = request.path === '' ? basePath : `${basePath.replace(/\/$/, '')}${request.path}`
     const startedMs = performance.now()
     const { data: sent } = await client.request<Sent>({
       method,
-      url,
+      url: request.baseUrl,
       adapter: async (config) => {
-        const { protocol, hostname, port, pathname, search } = new URL(url)
-        const target = {
-          protocol,
-          // An IPv6 address stands in brackets in a URL only.
-          hostname: hostname.replace(/^\[|\]$/g, ''),
-          port: port === '' ? null : Number(port),
-          path: `${pathname}${search}`,
-          method,
-          headers: request.headers,
-          agent: protocol === 'https:' ? httpsAgent : httpAgent,
-        }
-        const data = await transmit(target, body, { connectMs, signal })
+        const agent = protocol === 'https:' ? httpsAgent : httpAgent
+        const target = { protocol, hostname, port, path, method, headers: request.headers, agent }
+        const data = await transmit(target, body, { connectMs, deadline })
         return { data, status: 0, statusText: '', headers: UNREAD_HEADERS, config }
       },
     })
@@ -91,7 +108,10 @@ export function createHttp(options: HttpOptions) {
       sent.kind === 'answered'
         ? { status: sent.status, body: sent.body.toString('utf8') }
         : { status: null, body: sent.reason }
-    return { ...sent, exchange: exchangeOf(method, url, { ...told, durationMs: performance.now() - startedMs }) }
+    return {
+      exchange: exchangeOf({ method, host, path }, { durationMs: performance.now() - startedMs, ...told }),
+      ...sent,
+    }
   }
 
   return {
@@ -105,15 +125,15 @@ export function createHttp(options: HttpOptions) {
 
 export type Http = ReturnType<typeof createHttp>
 
-type TransmitBounds = Readonly<{ connectMs: number; signal: AbortSignal }>
+type TransmitBounds = Readonly<{ connectMs: number; deadline: Deadline }>
 
 /**
  * axios' own adapter, which also follows redirects, asks proxies, unpacks and streams, costs twice the request itself and
  * does not tell whether the connection was there. That is what tells "not sent" from "lost". Never rejects.
  */
 async function transmit(options: RequestOptions, body: string | null, bounds: TransmitBounds): Promise<Sent> {
-  const { connectMs, signal } = bounds
-  if (signal.aborted) return { kind: 'not_sent', reason: 'connect_timeout' }
+  const { connectMs, deadline } = bounds
+  if (deadline.isOver()) return { kind: 'not_sent', reason: 'connect_timeout' }
   return await new Promise((resolve) => {
     const isTls = options.protocol === 'https:'
     const request = (isTls ? https : http).request(options)
@@ -125,7 +145,7 @@ async function transmit(options: RequestOptions, body: string | null, bounds: Tr
     function end(sent: Sent): void {
       if (isOver) return
       isOver = true
-      signal.removeEventListener('abort', giveUp)
+      deadline.off(giveUp)
       if (sent.kind !== 'answered') request.destroy()
       resolve(sent)
     }
@@ -136,7 +156,7 @@ async function transmit(options: RequestOptions, body: string | null, bounds: Tr
       end(isConnected ? { kind: 'lost', reason: 'timeout' } : { kind: 'not_sent', reason: 'connect_timeout' })
     }
 
-    signal.addEventListener('abort', giveUp)
+    deadline.onOver(giveUp)
     request.once('socket', (socket) => {
       isConnected = !socket.connecting
       if (isConnected) return

@@ -11,51 +11,45 @@ const UTF8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true })
 export function parseStrictJson(bytes: Buffer): unknown {
   try {
     const text = UTF8.decode(bytes)
-    return isUnambiguous(text) ? (JSON.parse(text) as unknown) : undefined
+    const value = JSON.parse(text) as unknown
+    // Of a name that stands twice in one object, JSON.parse keeps one member: then there are fewer than colons.
+    return membersOf(value, DEPTH_MAX) === colonsIn(text) ? value : undefined
   } catch {
     // The reason is of no use to anyone: what cannot be read proves nothing, and the record has the body.
     return undefined
   }
 }
 
-/** True of every JSON text within bounds that names no member twice. What is no JSON at all is JSON.parse's to refuse. */
-function isUnambiguous(text: string): boolean {
-  // One entry for each open bracket: the names seen in an object; null for a list.
-  const open: (Set<string> | null)[] = []
-  let at = 0
-  while (at < text.length) {
-    const character = text[at]
-    if (character === '"') {
-      const end = stringEnd(text, at)
-      const names = open.at(-1)
-      if (names instanceof Set && isName(text, end)) {
-        // Parsed, since "a" and "\u0061" are one name.
-        const name = JSON.parse(text.slice(at, end)) as string
-        if (names.has(name)) return false
-        names.add(name)
-      }
-      at = end
-      continue
-    }
-    if (character === '{' || character === '[') {
-      if (open.length === DEPTH_MAX) return false
-      open.push(character === '{' ? new Set() : null)
-    } else if (character === '}' || character === ']') open.pop()
-    at += 1
-  }
-  return true
+/** The members of all objects in `value`; NaN where it nests deeper than `depthLeft`. */
+function membersOf(value: unknown, depthLeft: number): number {
+  if (typeof value !== 'object' || value === null) return 0
+  if (depthLeft === 0) return Number.NaN
+  const inner = Object.values(value) as unknown[]
+  return inner.reduce<number>(
+    (count, each) => count + membersOf(each, depthLeft - 1),
+    Array.isArray(value) ? 0 : inner.length,
+  )
 }
 
-/** Just past the closing quote of the string that begins at `start`; past the text's end where it does not close. */
+const QUOTE = 0x22
+const COLON = 0x3a
+const BACKSLASH = 0x5c
+
+/** The colons of a valid JSON text that are in no string: one for each member. */
+function colonsIn(text: string): number {
+  let count = 0
+  for (let at = 0; at < text.length; at++) {
+    const character = text.charCodeAt(at)
+    if (character === COLON) count += 1
+    else if (character === QUOTE) at = stringEnd(text, at)
+  }
+  return count
+}
+
+/** Where the string that begins at `start` has its closing quote. */
 function stringEnd(text: string, start: number): number {
   let at = start + 1
-  while (at < text.length && text[at] !== '"') at += text[at] === '\\' ? 2 : 1
-  return at + 1
-}
-
-/** Whether the string that ends before `end` names a member: a colon follows. */
-function isName(text: string, end: number): boolean {
-  let at = end
-  while (' \t\r\n'.includes(text[at] ?? '?')) at += 1
-  return text[at] === ':'
+  for (let character = text.charCodeAt(at); character !== QUOTE && at < text.length; character = text.charCodeAt(at))
+    at += character === BACKSLASH ? 2 : 1
+  return at
 }

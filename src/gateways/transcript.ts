@@ -44,15 +44,13 @@ function masked(value: string): string {
 
 /** One exchange as it goes into the record. The query string goes with the path; it holds merchant numbers only. */
 export function exchangeOf(
-  method: 'GET' | 'POST',
-  url: string,
+  { method, host, path }: Readonly<{ method: 'GET' | 'POST'; host: string; path: string }>,
   outcome: Readonly<{ status: number | null; durationMs: number; body: string }>,
 ): Exchange {
-  const { host, pathname, search } = new URL(url)
   return {
     method,
     host,
-    path: `${pathname}${search}`.slice(0, 300),
+    path: path.slice(0, 300),
     status: outcome.status,
     durationMs: Math.round(outcome.durationMs),
     body: maskBody(outcome.body),

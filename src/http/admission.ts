@@ -28,13 +28,14 @@ export type AdmissionDeps = Readonly<{
 export function admitMerchants(scope: FastifyInstance, deps: AdmissionDeps): void {
   const { merchantRatePerS: ratePerS, overload, onRefused, monotonicMs } = deps
   const limit = ratePerS === 0 ? null : createRateLimit({ ratePerS, burst: ratePerS * BURST_S, monotonicMs })
-  scope.addHook('onRequest', async (request, reply) => {
+  scope.addHook('onRequest', (request, reply, done) => {
     const overloaded = overload()
     const waitS = overloaded === null ? (limit?.take(request.ip) ?? 0) : OVERLOAD_RETRY_S
-    if (waitS === 0) return undefined
+    if (waitS === 0) return done()
     onRefused(overloaded ?? 'rate')
     void reply.header('retry-after', waitS).type('application/json; charset=utf-8')
-    return reply.send(errorReply(overloaded === null ? 'tooMany' : 'overloaded', request))
+    void reply.send(errorReply(overloaded === null ? 'tooMany' : 'overloaded', request))
+    return undefined
   })
 }
 

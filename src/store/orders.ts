@@ -62,7 +62,7 @@ export type SyncCommit = Readonly<{
     payTime: Date | null
     closeTime: Date | null
   }> | null
-  notice: Readonly<{ url: string; payload: NoticePayload; traceparent: string | null }> | null
+  notice: Readonly<{ url: string; host: string; payload: NoticePayload; traceparent: string | null }> | null
   exception: Readonly<{
     kind: ExceptionKind
     atRiskFen: Fen
@@ -262,8 +262,8 @@ export function createOrders(pool: pg.Pool, options: Readonly<{ leaseMs: number;
     const statement = 'id' in key ? LEASE_BY_ID : LEASE_BY_BUSINESS_NO
     const value = 'id' in key ? key.id.toString() : key.businessNo
     const { rows } = await pool.query<LeaseRow>({
-      ...statement,
       values: [value, token, options.leaseMs, options.channels],
+      ...statement,
     })
     const row = rows[0]
     if (row === undefined) return { kind: 'not_found' }
@@ -293,7 +293,7 @@ export function createOrders(pool: pg.Pool, options: Readonly<{ leaseMs: number;
    * outcome is read again, never guessed; it throws where it cannot be learned.
    */
   async function commitSync(commit: SyncCommit): Promise<CommitOutcome> {
-    const query = { ...COMMIT_SYNC, values: commitValues(commit) }
+    const query = { values: commitValues(commit), ...COMMIT_SYNC }
     try {
       const { rows } = await pool.query<CommitRow>(query)
       held.delete(commit.lease.token)
@@ -310,13 +310,13 @@ export function createOrders(pool: pg.Pool, options: Readonly<{ leaseMs: number;
 
   async function findCommitted(commit: SyncCommit): Promise<CommitRow | undefined> {
     const values = [commit.lease.order.id.toString(), commit.record.traceId]
-    const { rows } = await pool.query<CommitRow>({ ...FIND_COMMITTED, values })
+    const { rows } = await pool.query<CommitRow>({ values, ...FIND_COMMITTED })
     return rows[0]
   }
 
   /** Gives a lease back without a trace, as a dry run does. A lease that was lost meanwhile is not touched. */
   async function releaseLease(lease: Lease): Promise<void> {
-    await pool.query({ ...RELEASE_LEASE, values: [lease.order.id.toString(), lease.token] })
+    await pool.query({ values: [lease.order.id.toString(), lease.token], ...RELEASE_LEASE })
     held.delete(lease.token)
   }
 
@@ -325,7 +325,7 @@ export function createOrders(pool: pg.Pool, options: Readonly<{ leaseMs: number;
    * moved ahead past a lease's life, so that those of a process that dies come due again by themselves.
    */
   async function claimDue(channel: string, countMax: number): Promise<readonly OrderId[]> {
-    const { rows } = await pool.query<{ id: string }>({ ...CLAIM_DUE, values: [channel, countMax, claimMs] })
+    const { rows } = await pool.query<{ id: string }>({ values: [channel, countMax, claimMs], ...CLAIM_DUE })
     return rows.map(({ id }) => BigInt(id) as OrderId)
   }
 
@@ -337,7 +337,7 @@ export function createOrders(pool: pg.Pool, options: Readonly<{ leaseMs: number;
     const leases = [...held]
     if (leases.length === 0) return 0
     const values = [leases.map(([, { id }]) => id.toString()), leases.map(([token]) => token)]
-    const { rowCount } = await pool.query({ ...RELEASE_HELD, values })
+    const { rowCount } = await pool.query({ values, ...RELEASE_HELD })
     return rowCount ?? 0
   }
 
@@ -345,6 +345,9 @@ export function createOrders(pool: pg.Pool, options: Readonly<{ leaseMs: number;
 }
 
 export type Orders = ReturnType<typeof createOrders>
+
+/** As the column is wide. */
+const HOST_LENGTH_MAX = 260
 
 function commitValues(commit: SyncCommit): unknown[] {
   const { lease, record, repair, notice, exception } = commit
@@ -355,8 +358,9 @@ function commitValues(commit: SyncCommit): unknown[] {
     order.version,
     repair?.status ?? order.status,
     repair === null ? order.gatewayOrderNo : repair.gatewayOrderNo,
-    repair === null ? order.payTime : repair.payTime,
-    repair === null ? order.closeTime : repair.closeTime,
+    // As text: of a Date, pg would make one in the local time of this machine.
+    (repair === null ? order.payTime : repair.payTime)?.toISOString() ?? null,
+    (repair === null ? order.closeTime : repair.closeTime)?.toISOString() ?? null,
     repair?.way ?? null,
     commit.nextSyncDelayS,
     commit.failures,
@@ -380,15 +384,10 @@ function commitValues(commit: SyncCommit): unknown[] {
     exception?.atRiskFen.toString() ?? null,
     exception === null ? null : storableText(exception.fingerprint).slice(0, 200),
     exception === null ? null : storableJson(exception.evidence),
-    notice === null ? null : hostOf(notice.url),
+    notice?.host.slice(0, HOST_LENGTH_MAX) ?? null,
     record.gatewayMs,
     commit.isReversed,
   ]
-}
-
-/** A merchant's URL that cannot be read keeps nobody's payment from being settled: its notice fails where it is sent. */
-function hostOf(url: string): string {
-  return URL.canParse(url) ? new URL(url).host.slice(0, 260) : ''
 }
 
 /** PostgreSQL stores no NUL and no half of a surrogate pair; what a gateway sends may hold either. */

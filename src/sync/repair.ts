@@ -40,7 +40,7 @@ export async function findOut(
 ): Promise<Finding> {
   if (!hasTimeForCall()) return leaseEnding([], isReversed)
   const isOver = isReversed || situation.reversedForS !== null
-  const asked = await gateway.queryOrder({ ...tradeRef(lease), isReversed: isOver }, options)
+  const asked = await gateway.queryOrder({ isReversed: isOver, ...tradeRef(lease) }, options)
   const { exchanges } = asked
   if (asked.kind === 'unknown') return { kind: 'unknown', unknown: asked, exchanges, isReversed }
   const { trade } = asked

@@ -3,6 +3,7 @@ import { type AddressInfo, createServer as createTcpServer, type Socket, type Se
 
 import { afterEach, describe, expect, it } from 'vitest'
 
+import { createDeadline, type Deadline } from '../../src/gateways/deadline.js'
 import { createHttp, type Http, type HttpOptions } from '../../src/gateways/http.js'
 
 const stops: (() => unknown)[] = []
@@ -48,8 +49,13 @@ async function tcpServerOf(onConnection: (socket: Socket) => void): Promise<numb
   return await portOf(server)
 }
 
-const get = (url: string) => ({ method: 'GET', url, headers: { accept: 'application/json' }, body: null }) as const
-const within = (ms: number) => AbortSignal.timeout(ms)
+const get = (url: string) =>
+  ({ method: 'GET', baseUrl: url, path: '', headers: { accept: 'application/json' }, body: null }) as const
+function within(ms: number): Deadline {
+  const deadline = createDeadline(ms)
+  stops.push(deadline.clear)
+  return deadline
+}
 
 describe('an answer', () => {
   it('comes byte for byte, with lower-case header names, whatever its status', async () => {
@@ -79,8 +85,31 @@ describe('an answer', () => {
       })
     })
     const headers = { accept: 'application/json', 'content-type': 'application/json', 'user-agent': 'u' }
-    await httpWith().send({ method: 'POST', url: `${url}&a=%7C%2F`, headers, body: '{"a": "\\/ü"}' }, within(2_000))
+    await httpWith().send(
+      { method: 'POST', baseUrl: `${url}&a=%7C%2F`, path: '', headers, body: '{"a": "\\/ü"}' },
+      within(2_000),
+    )
     expect(seen).toMatchObject([{ target: '/v3?mchid=1&a=%7C%2F', body: '{"a": "\\/ü"}', headers }])
+  })
+
+  it.each([
+    ['', "/v3/a%7Cb?mchid='1'"],
+    ['/', '/v3/x?a=1'],
+    ['/behind/a/proxy', '/v3/x'],
+    ['/behind/a/proxy/', '/v3/x'],
+    ['/gateway.do', ''],
+    ['/gateway.do?of=us', ''],
+  ])('was asked for at %s with %s, just as it was signed', async (base, path) => {
+    const targets: string[] = []
+    const { url } = await serverOf((request, response) => {
+      targets.push(request.url ?? '')
+      response.end('{}')
+    })
+    const { origin, host } = new URL(url)
+    const request = { method: 'GET', baseUrl: `${origin}${base}`, path, headers: {}, body: null } as const
+    const { exchange } = await httpWith().send(request, within(2_000))
+    expect(targets).toEqual([path === '' ? base : `${base.replace(/\/$/, '')}${path}`])
+    expect(exchange).toMatchObject({ host, path: targets[0] })
   })
 
   it('of 1 MiB is read, one byte more is not', async () => {

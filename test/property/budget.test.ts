@@ -2,13 +2,17 @@ import * as fc from 'fast-check'
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
 
 import { createBudget } from '../../src/gateways/budget.js'
+import { createDeadline } from '../../src/gateways/deadline.js'
 import type { CallPriority } from '../../src/gateways/gateway.js'
 
 const PRIORITIES = ['operator', 'merchant', 'sweeper'] as const satisfies readonly CallPriority[]
 
+/** Later than any history goes on. */
+const NEVER_MS = 1e9
+
 type Call = {
   priority: CallPriority
-  abort: AbortController
+  deadline: ReturnType<typeof createDeadline>
   state: 'waiting' | 'in' | 'gave up' | 'left'
 }
 type Step =
@@ -41,9 +45,9 @@ function inUse(options: Readonly<{ concurrency: number; ratePerS: number }>) {
   const cameIn: Call[] = []
 
   function enter(priority: CallPriority): void {
-    const call: Call = { priority, abort: new AbortController(), state: 'waiting' }
+    const call: Call = { priority, deadline: createDeadline(NEVER_MS), state: 'waiting' }
     calls.push(call)
-    void budget.enter(priority, call.abort.signal).then((isIn) => {
+    void budget.enter(priority, call.deadline).then((isIn) => {
       call.state = isIn ? 'in' : 'gave up'
       if (!isIn) return
       cameIn.push(call)
@@ -51,7 +55,7 @@ function inUse(options: Readonly<{ concurrency: number; ratePerS: number }>) {
     })
   }
   function turn(call: Call): void {
-    void budget.turn(call.priority, call.abort.signal).then((came) => came && turnsMs.push(performance.now()))
+    void budget.turn(call.priority, call.deadline).then((came) => came && turnsMs.push(performance.now()))
   }
   function leave(call: Call): void {
     call.state = 'left'
@@ -69,7 +73,7 @@ function inUse(options: Readonly<{ concurrency: number; ratePerS: number }>) {
       const call = nth(step.what === 'give up' ? 'waiting' : 'in', step.which)
       if (call !== undefined && step.what === 'leave') leave(call)
       if (call !== undefined && step.what === 'turn') turn(call)
-      if (call !== undefined && step.what === 'give up') call.abort.abort()
+      if (call !== undefined && step.what === 'give up') call.deadline.end()
     }
     await settled()
   }

@@ -1,6 +1,7 @@
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
 
 import { createCaller, type Try } from '../../src/gateways/caller.js'
+import type { Deadline } from '../../src/gateways/deadline.js'
 import type { CallPriority, Exchange } from '../../src/gateways/gateway.js'
 import { createLog, type Log } from '../../src/log.js'
 
@@ -261,7 +262,7 @@ describe('tries', () => {
   it('tries at once are two more at most, and do not count as one of the three', async () => {
     const tryNos: number[] = []
     const { caller } = callerWith()
-    await caller.call('query', by('merchant'), async (_signal, tryNo) => {
+    await caller.call('query', by('merchant'), async (_deadline, tryNo) => {
       tryNos.push(tryNo)
       return unknown({ again: true, atOnce: true })
     })
@@ -275,8 +276,8 @@ describe('tries', () => {
   })
 
   it('none begins after the deadline', async () => {
-    const tryOnce = vi.fn(async (signal: AbortSignal) => {
-      await new Promise((resolve) => signal.addEventListener('abort', resolve))
+    const tryOnce = vi.fn(async (deadline: Deadline) => {
+      await new Promise<void>((resolve) => deadline.onOver(resolve))
       return unknown({ again: true, atOnce: true, reason: 'timeout' })
     })
     const outcome = await callerWith({ timeoutMs: 30 }).caller.call('query', by('merchant'), tryOnce)

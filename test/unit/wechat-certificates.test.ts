@@ -2,6 +2,7 @@ import { createCipheriv, generateKeyPairSync } from 'node:crypto'
 
 import { describe, expect, it } from 'vitest'
 
+import { createDeadline, type Deadline } from '../../src/gateways/deadline.js'
 import {
   createPlatformCertificates,
   openCertificates,
@@ -11,7 +12,7 @@ import { newPlatformCertificate } from '../../src/sandbox/wechat-keys.js'
 
 const KEY = Buffer.from('0123456789abcdef0123456789abcdef')
 const HOUR_MS = 3_600_000
-const NEVER = new AbortController().signal
+const NEVER: Deadline = { isOver: () => false, onOver: () => undefined, off: () => undefined }
 const pair = generateKeyPairSync('rsa', { modulusLength: 2048 })
 
 function certificateOf(serial: string, from: number, to: number): PlatformCertificate {
@@ -145,8 +146,10 @@ describe('platform certificates', () => {
         return [A]
       },
     })
-    expect(await slow.ready(AbortSignal.abort())).toBe(false)
-    expect(await slow.learn('A', AbortSignal.timeout(10))).toBe(false)
+    const past = createDeadline(10)
+    past.end()
+    expect(await slow.ready(past)).toBe(false)
+    expect(await slow.learn('A', createDeadline(10))).toBe(false)
     const waiting = slow.ready(NEVER)
     finish()
     expect(await waiting).toBe(true)

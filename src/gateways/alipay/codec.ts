@@ -38,7 +38,8 @@ export async function formOf(
     parameters['alipay_root_cert_sn'] = key.certificates.rootCertSn
   }
   const signature = await signAsync('sha256', Buffer.from(signingText(parameters), 'utf8'), key.privateKey)
-  return new URLSearchParams({ ...parameters, sign: signature.toString('base64') }).toString()
+  parameters['sign'] = signature.toString('base64')
+  return new URLSearchParams(parameters).toString()
 }
 
 /** What a request is signed over: the sorted, raw (not URL-encoded), non-empty parameters without `sign`. */

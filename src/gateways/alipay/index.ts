@@ -1,6 +1,7 @@
 import type { Trade } from '../../domain/trade.js'
 import type { Caller, Try } from '../caller.js'
 import { type ClockWatch, clockHint, skewOf } from '../clock.js'
+import type { Deadline } from '../deadline.js'
 import type { CallOptions, CloseOutcome, Gateway, QueryOutcome, TradeRef } from '../gateway.js'
 import type { Http, HttpOutcome } from '../http.js'
 import { messageOf, notAnswered, readAnswer, unsettled } from './answer.js'
@@ -31,8 +32,8 @@ export function createAlipayGateway(config: AlipayConfig, deps: AlipayDeps): Gat
   async function queryOrder(ref: TradeRef, options: CallOptions): Promise<QueryOutcome> {
     const byTradeNo = ref.gatewayOrderNo === null ? null : { trade_no: ref.gatewayOrderNo }
     let number: Readonly<Record<string, string>> = { out_trade_no: ref.outTradeNo }
-    const called = await deps.caller.call<Trade>('query', options, async (signal) => {
-      const tried = await ask(QUERY, number, signal, queryTry)
+    const called = await deps.caller.call<Trade>('query', options, async (deadline) => {
+      const tried = await ask(QUERY, number, deadline, queryTry)
       if (tried.kind === 'unknown' || tried.value.state !== 'not_found_yet') return tried
       if (byTradeNo === null || number === byTradeNo) return tried
       number = byTradeNo
@@ -48,17 +49,17 @@ export function createAlipayGateway(config: AlipayConfig, deps: AlipayDeps): Gat
     const called = await deps.caller.call(
       isCancel ? 'reverse' : 'close',
       options,
-      async (signal) =>
-        await ask(method, { out_trade_no: ref.outTradeNo }, signal, (outcome) => closeTry(method, ref, outcome)),
+      async (deadline) =>
+        await ask(method, { out_trade_no: ref.outTradeNo }, deadline, (outcome) => closeTry(method, ref, outcome)),
       isCancel ? CANCEL_TRIES_MAX : undefined,
     )
-    return called.kind === 'unknown' ? called : { ...called.value, exchanges: called.exchanges }
+    return called.kind === 'unknown' ? called : { exchanges: called.exchanges, ...called.value }
   }
 
   async function ask<T>(
     method: string,
     bizContent: Readonly<Record<string, string>>,
-    signal: AbortSignal,
+    deadline: Deadline,
     read: (outcome: HttpOutcome) => Try<T>,
   ): Promise<Try<T>> {
     const body = await formOf(method, bizContent, config.key, deps.now())
@@ -69,7 +70,10 @@ export function createAlipayGateway(config: AlipayConfig, deps: AlipayDeps): Gat
       // Without the charset, Alipay reads the form as GBK, and the signature breaks on the first Chinese character.
       'content-type': 'application/x-www-form-urlencoded;charset=utf-8',
     }
-    const outcome = await deps.http.send({ method: 'POST', url: config.gatewayUrl, headers, body }, signal)
+    const outcome = await deps.http.send(
+      { method: 'POST', baseUrl: config.gatewayUrl, path: '', headers, body },
+      deadline,
+    )
     const tried = read(outcome)
     if (outcome.kind !== 'answered') return tried
     // Answers have no time of their own; our requests have one, and are refused where it is wrong.

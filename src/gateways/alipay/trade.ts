@@ -85,16 +85,20 @@ export function cancelEffect(action: string | null): 'accepted' | 'refunded' | u
   return action === 'refund' ? 'refunded' : undefined
 }
 
+// Most of these are missing from most answers: a default costs nothing there, catch alone would make up an error for each.
+const textOrEmpty = z.string().default('').catch('')
+const textOrNull = z.string().nullable().default(null).catch(null)
+
 /** What every answer has: code and message, and for errors a sub code of its own. Anything may be missing. */
 export const resultSchema = z
   .object({
-    code: z.string().catch(''),
-    msg: z.string().catch(''),
-    sub_code: z.string().catch(''),
-    sub_msg: z.string().catch(''),
-    out_trade_no: z.string().nullable().catch(null),
-    retry_flag: z.string().catch(''),
-    action: z.string().nullable().catch(null),
+    code: textOrEmpty,
+    msg: textOrEmpty,
+    sub_code: textOrEmpty,
+    sub_msg: textOrEmpty,
+    out_trade_no: textOrNull,
+    retry_flag: textOrEmpty,
+    action: textOrNull,
   })
   .catch({ code: '', msg: '', sub_code: '', sub_msg: '', out_trade_no: null, retry_flag: '', action: null })
 export type Result = z.output<typeof resultSchema>

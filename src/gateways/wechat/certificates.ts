@@ -3,6 +3,7 @@ import { createDecipheriv, type KeyObject, X509Certificate } from 'node:crypto'
 import { z } from 'zod'
 
 import { hasPassed } from '../../elapsed.js'
+import { createDeadline, type Deadline } from '../deadline.js'
 import { parseStrictJson } from '../strict-json.js'
 import { verifyAnswer } from './codec.js'
 import type { SignedExchange } from './exchange.js'
@@ -130,20 +131,20 @@ export function createPlatformCertificates({ download, now }: PlatformCertificat
       const newestFirst = valid().toSorted((a, b) => b.validFromMs - a.validFromMs)
       return newestFirst[0]?.serial ?? null
     },
-    /** Before a request: waits for a download only where there is no valid certificate at all, and no longer than `signal`. */
-    async ready(signal: AbortSignal): Promise<boolean> {
+    /** Before a request: waits for a download only where there is no valid certificate at all, and no longer than `deadline`. */
+    async ready(deadline: Deadline): Promise<boolean> {
       const nowMs = now()
       const isDue = hasPassed(REFRESH_AFTER_MS, refreshedAtMs, nowMs) && hasPassed(RETRY_AFTER_MS, triedAtMs, nowMs)
       if (isDue) void refresh()
-      if (valid().length === 0 && running !== null) await unlessAborted(running, signal)
+      if (valid().length === 0 && running !== null) await unlessOver(running, deadline)
       return valid().length > 0
     },
     /** An answer came with a key that we do not know: looks once, no more often than once a minute. True: it is known now. */
-    async learn(serial: string, signal: AbortSignal): Promise<boolean> {
+    async learn(serial: string, deadline: Deadline): Promise<boolean> {
       const nowMs = now()
       if (running === null && !hasPassed(UNKNOWN_SERIAL_EVERY_MS, unknownSerialAtMs, nowMs)) return false
       unknownSerialAtMs = nowMs
-      await unlessAborted(refresh(), signal)
+      await unlessOver(refresh(), deadline)
       return valid().some((certificate) => certificate.serial === serial)
     },
   }
@@ -151,17 +152,19 @@ export function createPlatformCertificates({ download, now }: PlatformCertificat
 
 export type PlatformCertificates = ReturnType<typeof createPlatformCertificates>
 
-/** Waits for `work` or for `signal`, whichever is first. The work goes on for whoever else waits for it. */
-async function unlessAborted(work: Promise<void>, signal: AbortSignal): Promise<void> {
+/** Waits for `work` or for `deadline`, whichever is first. The work goes on for whoever else waits for it. */
+async function unlessOver(work: Promise<void>, deadline: Deadline): Promise<void> {
+  if (deadline.isOver()) return
   let stop = (): void => undefined
-  const aborted = new Promise<void>((resolve) => {
+  const over = new Promise<void>((resolve) => {
     stop = resolve
   })
-  signal.addEventListener('abort', stop)
-  if (signal.aborted) stop()
-  await Promise.race([work, aborted])
-  signal.removeEventListener('abort', stop)
+  deadline.onOver(stop)
+  await Promise.race([work, over])
+  deadline.off(stop)
 }
+
+const REQUEST = { method: 'GET', pathAndQuery: '/v3/certificates', body: '', serial: null } as const
 
 export type DownloadDeps = Readonly<{
   exchange: SignedExchange
@@ -178,16 +181,19 @@ export type DownloadDeps = Readonly<{
  */
 export function createDownload({ exchange, apiV3Key, timeoutMs, hostsCount, now }: DownloadDeps) {
   return async (): Promise<readonly PlatformCertificate[] | null> => {
-    const signal = AbortSignal.timeout(timeoutMs)
-    const request = { method: 'GET', pathAndQuery: '/v3/certificates', body: '', serial: null } as const
-    for (let tryNo = 0; tryNo < hostsCount && !signal.aborted; tryNo++) {
-      const outcome = await exchange(request, tryNo, signal)
-      if (outcome.kind !== 'answered' || outcome.status !== 200) continue
-      const certificates = openCertificates(parseStrictJson(outcome.body), apiV3Key)
-      if (certificates === null) continue
-      const keys = new Map(certificates.map(({ serial, publicKey }) => [serial, publicKey]))
-      if (verifyAnswer(outcome.headers, outcome.body, keys, now()).kind === 'verified') return certificates
+    const deadline = createDeadline(timeoutMs)
+    try {
+      for (let tryNo = 0; tryNo < hostsCount && !deadline.isOver(); tryNo++) {
+        const outcome = await exchange(REQUEST, tryNo, deadline)
+        if (outcome.kind !== 'answered' || outcome.status !== 200) continue
+        const certificates = openCertificates(parseStrictJson(outcome.body), apiV3Key)
+        if (certificates === null) continue
+        const keys = new Map(certificates.map(({ serial, publicKey }) => [serial, publicKey]))
+        if (verifyAnswer(outcome.headers, outcome.body, keys, now()).kind === 'verified') return certificates
+      }
+      return null
+    } finally {
+      deadline.clear()
     }
-    return null
   }
 }

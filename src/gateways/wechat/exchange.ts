@@ -1,5 +1,6 @@
 import { hasPassed } from '../../elapsed.js'
-import type { Http, HttpOutcome, HttpRequest } from '../http.js'
+import type { Deadline } from '../deadline.js'
+import type { Http, HttpOutcome } from '../http.js'
 import { authorize, type MerchantKey } from './codec.js'
 
 /** A host that could not be reached is left aside for so long, where there is another one. */
@@ -39,7 +40,7 @@ export type V3Request = Readonly<{ method: 'GET' | 'POST'; pathAndQuery: string;
 
 /** One signed APIv3 request to one host. */
 export function createSignedExchange({ http, hosts, merchantKey, now }: SignedExchangeDeps) {
-  return async (signed: V3Request, tryNo: number, signal: AbortSignal): Promise<HttpOutcome> => {
+  return async (signed: V3Request, tryNo: number, deadline: Deadline): Promise<HttpOutcome> => {
     const { method, pathAndQuery, body, serial } = signed
     const baseUrl = hosts.pick(tryNo)
     const headers = {
@@ -50,8 +51,8 @@ export function createSignedExchange({ http, hosts, merchantKey, now }: SignedEx
       ...(serial === null ? {} : { 'wechatpay-serial': serial }),
       ...(body === '' ? {} : { 'content-type': 'application/json' }),
     }
-    const request: HttpRequest = { method, url: `${baseUrl}${pathAndQuery}`, headers, body: body === '' ? null : body }
-    const outcome = await http.send(request, signal)
+    const request = { method, baseUrl, path: pathAndQuery, headers, body: body === '' ? null : body }
+    const outcome = await http.send(request, deadline)
     hosts.tell(baseUrl, outcome)
     return outcome
   }
@@ -61,14 +62,14 @@ export type SignedExchange = ReturnType<typeof createSignedExchange>
 
 /** One APIv2 request to one host. */
 export function createXmlExchange({ http, hosts }: Readonly<{ http: Http; hosts: Hosts }>) {
-  return async (path: string, xml: string, tryNo: number, signal: AbortSignal): Promise<HttpOutcome> => {
+  return async (path: string, xml: string, tryNo: number, deadline: Deadline): Promise<HttpOutcome> => {
     const baseUrl = hosts.pick(tryNo)
     const headers = {
       'accept-encoding': 'identity',
       'user-agent': USER_AGENT,
       'content-type': 'text/xml; charset=utf-8',
     }
-    const outcome = await http.send({ method: 'POST', url: `${baseUrl}${path}`, headers, body: xml }, signal)
+    const outcome = await http.send({ method: 'POST', baseUrl, path, headers, body: xml }, deadline)
     hosts.tell(baseUrl, outcome)
     return outcome
   }

@@ -4,6 +4,7 @@ import type { PayWay } from '../../domain/order.js'
 import type { Trade } from '../../domain/trade.js'
 import { type Caller, type Try, unknown } from '../caller.js'
 import { type ClockWatch, clockHint } from '../clock.js'
+import type { Deadline } from '../deadline.js'
 import type { CallOptions, CloseOutcome, Gateway, QueryOutcome, TradeRef } from '../gateway.js'
 import type { Http, HttpOutcome } from '../http.js'
 import { parseStrictJson } from '../strict-json.js'
@@ -30,8 +31,8 @@ import {
 export type PlatformKeys = Readonly<{
   current: () => ReadonlyMap<string, KeyObject>
   preferred: () => string | null
-  ready?: (signal: AbortSignal) => Promise<boolean>
-  learn?: (serial: string, signal: AbortSignal) => Promise<boolean>
+  ready?: (deadline: Deadline) => Promise<boolean>
+  learn?: (serial: string, deadline: Deadline) => Promise<boolean>
 }>
 
 export type WechatConfig = Readonly<{
@@ -81,9 +82,9 @@ export function createWechatGateway(config: WechatConfig, deps: WechatDeps): Gat
     const byTransaction =
       ref.gatewayOrderNo === null ? null : `${orders}/id/${encodeURIComponent(ref.gatewayOrderNo)}?${query}`
     let pathAndQuery = byNumber
-    const called = await deps.caller.call<Trade>('query', options, async (signal, tryNo) => {
-      const read = async (outcome: HttpOutcome) => await queryTry(outcome, ref, signal)
-      const tried = await exchange({ method: 'GET', pathAndQuery, body: '' }, tryNo, signal, read)
+    const called = await deps.caller.call<Trade>('query', options, async (deadline, tryNo) => {
+      const read = async (outcome: HttpOutcome) => await queryTry(outcome, ref, deadline)
+      const tried = await exchange({ method: 'GET', pathAndQuery, body: '' }, tryNo, deadline, read)
       if (tried.kind !== 'done' || tried.value.state !== 'not_found') return tried
       if (byTransaction === null || pathAndQuery === byTransaction) return tried
       pathAndQuery = byTransaction
@@ -96,10 +97,10 @@ export function createWechatGateway(config: WechatConfig, deps: WechatDeps): Gat
     if (ref.payWay === 'bar_code') return await reverseOrder(ref, options)
     const pathAndQuery = `${orders}/out-trade-no/${encodeURIComponent(ref.outTradeNo)}/close`
     const body = JSON.stringify(payees)
-    const called = await deps.caller.call('close', options, async (signal, tryNo) => {
-      return await exchange({ method: 'POST', pathAndQuery, body }, tryNo, signal, closeTry)
+    const called = await deps.caller.call('close', options, async (deadline, tryNo) => {
+      return await exchange({ method: 'POST', pathAndQuery, body }, tryNo, deadline, closeTry)
     })
-    return called.kind === 'unknown' ? called : { ...called.value, exchanges: called.exchanges }
+    return called.kind === 'unknown' ? called : { exchanges: called.exchanges, ...called.value }
   }
 
   async function reverseOrder(ref: TradeRef, options: CallOptions): Promise<CloseOutcome> {
@@ -112,12 +113,17 @@ export function createWechatGateway(config: WechatConfig, deps: WechatDeps): Gat
   async function exchange<T>(
     request: Readonly<{ method: 'GET' | 'POST'; pathAndQuery: string; body: string }>,
     tryNo: number,
-    signal: AbortSignal,
-    read: (outcome: HttpOutcome, signal: AbortSignal) => Promise<Try<T>>,
+    deadline: Deadline,
+    read: (outcome: HttpOutcome, deadline: Deadline) => Promise<Try<T>>,
   ): Promise<Try<T>> {
-    if (platformKeys.ready !== undefined && !(await platformKeys.ready(signal))) {
+    if (platformKeys.ready !== undefined && !(await platformKeys.ready(deadline))) {
+      const unsent = {
+        method: request.method,
+        host: new URL(config.baseUrls[0] ?? '').host,
+        path: request.pathAndQuery,
+      }
       const nothing = { status: null, durationMs: 0, body: 'not sent: no platform certificate' }
-      const recorded = exchangeOf(request.method, `${config.baseUrls[0] ?? ''}${request.pathAndQuery}`, nothing)
+      const recorded = exchangeOf(unsent, nothing)
       return unsettled(recorded, {
         duty: 'retry',
         reason: 'no_platform_certificate',
@@ -126,12 +132,12 @@ export function createWechatGateway(config: WechatConfig, deps: WechatDeps): Gat
         isFault: true,
       })
     }
-    return await read(await send({ ...request, serial: platformKeys.preferred() }, tryNo, signal), signal)
+    return await read(await send({ serial: platformKeys.preferred(), ...request }, tryNo, deadline), deadline)
   }
 
-  async function queryTry(outcome: HttpOutcome, ref: TradeRef, signal: AbortSignal): Promise<Try<Trade>> {
+  async function queryTry(outcome: HttpOutcome, ref: TradeRef, deadline: Deadline): Promise<Try<Trade>> {
     if (outcome.kind !== 'answered') return notAnswered(outcome, 'query')
-    const answer = await readAnswer(outcome, signal)
+    const answer = await readAnswer(outcome, deadline)
     if (answer.kind === 'unknown') return answer
     const { status, json } = answer
     if (status === 200) {
@@ -145,9 +151,9 @@ export function createWechatGateway(config: WechatConfig, deps: WechatDeps): Gat
     return unsettled(outcome.exchange, { ...errorRow(status, code), message: told(message || httpMessage(status)) })
   }
 
-  async function closeTry(outcome: HttpOutcome, signal: AbortSignal): Promise<Try<Closing>> {
+  async function closeTry(outcome: HttpOutcome, deadline: Deadline): Promise<Try<Closing>> {
     if (outcome.kind !== 'answered') return notAnswered(outcome, 'close')
-    const answer = await readAnswer(outcome, signal)
+    const answer = await readAnswer(outcome, deadline)
     // A close is never repeated because of what was answered: only a fresh query can tell what it did.
     if (answer.kind === 'unknown') return { ...answer, again: false }
     const { status, json } = answer
@@ -164,8 +170,8 @@ export function createWechatGateway(config: WechatConfig, deps: WechatDeps): Gat
   }
 
   /** Bytes → signature over them → JSON from them. An answer that is not WeChat's may cause another try, never a state. */
-  async function readAnswer(outcome: Answered, signal: AbortSignal): Promise<Read> {
-    const verdict = await verdictOn(outcome, signal)
+  async function readAnswer(outcome: Answered, deadline: Deadline): Promise<Read> {
+    const verdict = await verdictOn(outcome, deadline)
     if (verdict.kind === 'untrusted') return untrusted(outcome, verdict.reason)
     deps.clockWatch(verdict.skewS)
     const json = outcome.body.length === 0 ? null : parseStrictJson(outcome.body)
@@ -174,11 +180,11 @@ export function createWechatGateway(config: WechatConfig, deps: WechatDeps): Gat
   }
 
   /** An unknown serial fails closed; certificate mode looks for it first, since keys change while answers are under way. */
-  async function verdictOn(outcome: Answered, signal: AbortSignal): Promise<Verdict> {
+  async function verdictOn(outcome: Answered, deadline: Deadline): Promise<Verdict> {
     const verify = () => verifyAnswer(outcome.headers, outcome.body, platformKeys.current(), deps.now())
     const verdict = verify()
     if (verdict.kind === 'verified' || verdict.reason !== 'unknown_serial') return verdict
-    const isKnownNow = await platformKeys.learn?.(outcome.headers['wechatpay-serial'] ?? '', signal)
+    const isKnownNow = await platformKeys.learn?.(outcome.headers['wechatpay-serial'] ?? '', deadline)
     return isKnownNow === true ? verify() : verdict
   }
 

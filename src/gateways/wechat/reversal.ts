@@ -1,5 +1,6 @@
 import type { Caller } from '../caller.js'
 import type { ClockWatch } from '../clock.js'
+import type { Deadline } from '../deadline.js'
 import type { CallOptions, CloseOutcome, TradeRef } from '../gateway.js'
 import type { Http } from '../http.js'
 import { createV2Call, numberOf, type WechatV2Config } from './v2-call.js'
@@ -23,9 +24,9 @@ export function createReversal(config: WechatV2Config, { certifiedHttp, caller, 
   const { send, closeTry } = createV2Call(config, { http: certifiedHttp, ...deps })
   return async (ref: TradeRef, options: CallOptions): Promise<CloseOutcome> => {
     // Always the preferred host: `recall` asks the same one again, and one that is not there steps back by itself.
-    const tryOnce = async (signal: AbortSignal) => closeTry(await send('reverse', numberOf(ref), 0, signal), 'reverse')
+    const tryOnce = async (deadline: Deadline) => closeTry(await send('reverse', numberOf(ref), 0, deadline), 'reverse')
     const called = await caller.call('reverse', options, tryOnce, TRIES_MAX)
-    return called.kind === 'unknown' ? called : { ...called.value, exchanges: called.exchanges }
+    return called.kind === 'unknown' ? called : { exchanges: called.exchanges, ...called.value }
   }
 }
 

@@ -167,7 +167,7 @@ function tradeFrom(isReversed: boolean, { total, ...told }: Told): Trade | undef
   if (told.gatewayOrderNo !== null && !GATEWAY_ORDER_NO_FORM.test(told.gatewayOrderNo)) return undefined
   // An amount without a currency is one of yuan, by the gateway's definition; an unpaid trade may just not tell it.
   const currency = told.currency ?? (state === 'paid' ? 'CNY' : null)
-  return { ...told, currency, state, amountFen }
+  return { state, amountFen, ...told, currency }
 }
 
 /** In partner mode the sub-merchant, unless the provider is another one: then that one, so that the difference is seen. */

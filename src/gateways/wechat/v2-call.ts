@@ -2,6 +2,7 @@ import { randomBytes } from 'node:crypto'
 
 import type { Try } from '../caller.js'
 import { type ClockWatch, skewOf } from '../clock.js'
+import type { Deadline } from '../deadline.js'
 import type { TradeRef } from '../gateway.js'
 import type { Http, HttpOutcome } from '../http.js'
 import { createHosts, createXmlExchange } from './exchange.js'
@@ -48,13 +49,13 @@ export function createV2Call(config: WechatV2Config, { http, now, clockWatch }: 
     operation: V2Operation,
     number: V2Number,
     tryNo: number,
-    signal: AbortSignal,
+    deadline: Deadline,
   ): Promise<HttpOutcome> {
     const nonce = randomBytes(16).toString('hex')
     const members = { appid: config.appId, ...merchant, ...number, nonce_str: nonce, sign_type: config.signType }
     const fields = new Map(Object.entries(members))
     fields.set('sign', signatureV2(fields, config.apiKey, config.signType))
-    const outcome = await post(PATHS[operation], writeXml(fields), tryNo, signal)
+    const outcome = await post(PATHS[operation], writeXml(fields), tryNo, deadline)
     // Nothing in APIv2 depends on clocks; a wrong one is worth a word all the same.
     const skewS = outcome.kind === 'answered' ? skewOf(outcome.headers['date'], now()) : null
     if (skewS !== null) clockWatch(skewS)

@@ -26,9 +26,9 @@ export function createWechatV2Gateway(config: WechatV2Config, deps: WechatV2Deps
   async function queryOrder(ref: TradeRef, options: CallOptions): Promise<QueryOutcome> {
     const byTransaction = ref.gatewayOrderNo === null ? null : { transaction_id: ref.gatewayOrderNo }
     let isByTransaction = false
-    const called = await deps.caller.call<Trade>('query', options, async (signal, tryNo) => {
+    const called = await deps.caller.call<Trade>('query', options, async (deadline, tryNo) => {
       const number = isByTransaction && byTransaction !== null ? byTransaction : numberOf(ref)
-      const tried = queryTry(v2, config.spMchId, ref, await v2.send('query', number, tryNo, signal))
+      const tried = queryTry(v2, config.spMchId, ref, await v2.send('query', number, tryNo, deadline))
       if (tried.kind !== 'done' || tried.value.state !== 'not_found') return tried
       if (byTransaction === null || isByTransaction) return tried
       isByTransaction = true
@@ -42,10 +42,10 @@ export function createWechatV2Gateway(config: WechatV2Config, deps: WechatV2Deps
       if (deps.reversal !== null) return await deps.reversal(ref, options)
       return unknown('alert', 'configuration', '付款码订单的撤销未配置: WECHAT_CLIENT_CERT, WECHAT_CLIENT_KEY', [])
     }
-    const called = await deps.caller.call('close', options, async (signal, tryNo) =>
-      v2.closeTry(await v2.send('close', numberOf(ref), tryNo, signal), 'close'),
+    const called = await deps.caller.call('close', options, async (deadline, tryNo) =>
+      v2.closeTry(await v2.send('close', numberOf(ref), tryNo, deadline), 'close'),
     )
-    return called.kind === 'unknown' ? called : { ...called.value, exchanges: called.exchanges }
+    return called.kind === 'unknown' ? called : { exchanges: called.exchanges, ...called.value }
   }
 
   return {
