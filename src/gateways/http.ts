@@ -1,4 +1,4 @@
-import http, { type RequestOptions } from 'node:http'
+import http, { type IncomingHttpHeaders, type RequestOptions } from 'node:http'
 import https from 'node:https'
 
 import { Axios, AxiosHeaders } from 'axios'
@@ -25,7 +25,7 @@ export type HttpRequest = Readonly<{
 }>
 
 type Sent =
-  | Readonly<{ kind: 'answered'; status: number; headers: Readonly<Record<string, string>>; body: Buffer }>
+  | Readonly<{ kind: 'answered'; status: number; headers: Readonly<IncomingHttpHeaders>; body: Buffer }>
   | Readonly<{ kind: 'not_sent'; reason: 'unreachable' | 'connect_timeout' }>
   | Readonly<{
       kind: 'lost'
@@ -186,10 +186,8 @@ async function transmit(options: RequestOptions, body: string | null, bounds: Tr
         else chunks.push(chunk)
       })
       response.once('end', () => {
-        const headers: Record<string, string> = {}
-        for (const [name, value] of Object.entries(response.headers))
-          if (typeof value === 'string') headers[name] = value
-        end({ kind: 'answered', status: response.statusCode ?? 0, headers, body: Buffer.concat(chunks) })
+        const { statusCode: status = 0, headers } = response
+        end({ kind: 'answered', status, headers, body: Buffer.concat(chunks) })
       })
       response.on('error', () => fail('connection_lost'))
       response.once('close', () => fail('connection_lost'))

@@ -238,6 +238,8 @@ type CommitRow = { sync_id: string; repair_no: string | null; exception_opened: 
 /** The order rows: the two statements of every sync. */
 export function createOrders(pool: pg.Pool, options: Readonly<{ leaseMs: number; channels: readonly string[] }>) {
   const claimMs = options.leaseMs + CLAIM_MARGIN_MS
+  // As the array's literal, which pg would make anew for each sync: channels are plain words.
+  const channels = `{${options.channels.join(',')}}`
   /** The leases of this process by token, oldest first: the order of each, and when it is over by our own clock. */
   const held = new Map<string, Readonly<{ id: OrderId; overAtMs: number }>>()
 
@@ -262,8 +264,9 @@ export function createOrders(pool: pg.Pool, options: Readonly<{ leaseMs: number;
     const statement = 'id' in key ? LEASE_BY_ID : LEASE_BY_BUSINESS_NO
     const value = 'id' in key ? key.id.toString() : key.businessNo
     const { rows } = await pool.query<LeaseRow>({
-      values: [value, token, options.leaseMs, options.channels],
-      ...statement,
+      name: statement.name,
+      text: statement.text,
+      values: [value, token, options.leaseMs, channels],
     })
     const row = rows[0]
     if (row === undefined) return { kind: 'not_found' }
@@ -293,7 +296,7 @@ export function createOrders(pool: pg.Pool, options: Readonly<{ leaseMs: number;
    * outcome is read again, never guessed; it throws where it cannot be learned.
    */
   async function commitSync(commit: SyncCommit): Promise<CommitOutcome> {
-    const query = { values: commitValues(commit), ...COMMIT_SYNC }
+    const query = { name: COMMIT_SYNC.name, text: COMMIT_SYNC.text, values: commitValues(commit) }
     try {
       const { rows } = await pool.query<CommitRow>(query)
       held.delete(commit.lease.token)
@@ -396,6 +399,9 @@ function storableText(text: string): string {
 }
 
 function storableJson(value: unknown): string {
+  const text = JSON.stringify(value)
+  // Both are written as escapes. Hardly any text has one, and looking at each string costs as much as all the rest.
+  if (!/\\u(?:0000|d[89a-f])/.test(text)) return text
   return JSON.stringify(value, (_, part: unknown) => (typeof part === 'string' ? storableText(part) : part))
 }
 

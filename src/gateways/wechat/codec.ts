@@ -1,4 +1,5 @@
 import { type KeyObject, randomBytes, sign, verify } from 'node:crypto'
+import type { IncomingHttpHeaders } from 'node:http'
 import { promisify } from 'node:util'
 
 import { signatureBytes } from '../signature-bytes.js'
@@ -32,7 +33,7 @@ export type Verdict =
  * closed, and so do the probes that WeChat sends with WECHATPAY/SIGNTEST/ in front of the signature.
  */
 export function verifyAnswer(
-  headers: Readonly<Record<string, string>>,
+  headers: Readonly<IncomingHttpHeaders>,
   body: Buffer,
   keys: ReadonlyMap<string, KeyObject>,
   nowMs: number,
@@ -41,7 +42,12 @@ export function verifyAnswer(
   const nonce = headers['wechatpay-nonce']
   const signature = headers['wechatpay-signature']
   const serial = headers['wechatpay-serial']
-  if (timestamp === undefined || nonce === undefined || signature === undefined || serial === undefined) {
+  if (
+    typeof timestamp !== 'string' ||
+    typeof nonce !== 'string' ||
+    typeof signature !== 'string' ||
+    typeof serial !== 'string'
+  ) {
     return { kind: 'untrusted', reason: 'unsigned' }
   }
   const key = keys.get(serial)

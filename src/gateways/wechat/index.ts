@@ -184,7 +184,7 @@ export function createWechatGateway(config: WechatConfig, deps: WechatDeps): Gat
     const verify = () => verifyAnswer(outcome.headers, outcome.body, platformKeys.current(), deps.now())
     const verdict = verify()
     if (verdict.kind === 'verified' || verdict.reason !== 'unknown_serial') return verdict
-    const isKnownNow = await platformKeys.learn?.(outcome.headers['wechatpay-serial'] ?? '', deadline)
+    const isKnownNow = await platformKeys.learn?.(String(outcome.headers['wechatpay-serial']), deadline)
     return isKnownNow === true ? verify() : verdict
   }
 

@@ -157,17 +157,27 @@ export function notFound(code: string, identity: Partial<Pick<Trade, 'merchantId
 
 type Told = Omit<Trade, 'state' | 'amountFen'> & Readonly<{ total: number | null }>
 
-function tradeFrom(isReversed: boolean, { total, ...told }: Told): Trade | undefined {
+function tradeFrom(isReversed: boolean, told: Told): Trade | undefined {
   const stateOf = isReversed ? STATE_OF_REVERSED : STATE_OF
   const state = Object.hasOwn(stateOf, told.gatewayState) ? stateOf[told.gatewayState] : undefined
   if (state === undefined) return undefined
   if (told.outTradeNo === null || told.merchantId === null || told.appId === null) return undefined
-  const amountFen = total === null ? null : fenFrom(total)
+  const amountFen = told.total === null ? null : fenFrom(told.total)
   if (amountFen === undefined || (state === 'paid' && amountFen === null)) return undefined
   if (told.gatewayOrderNo !== null && !GATEWAY_ORDER_NO_FORM.test(told.gatewayOrderNo)) return undefined
   // An amount without a currency is one of yuan, by the gateway's definition; an unpaid trade may just not tell it.
   const currency = told.currency ?? (state === 'paid' ? 'CNY' : null)
-  return { state, amountFen, ...told, currency }
+  return {
+    state,
+    gatewayState: told.gatewayState,
+    outTradeNo: told.outTradeNo,
+    merchantId: told.merchantId,
+    appId: told.appId,
+    gatewayOrderNo: told.gatewayOrderNo,
+    amountFen,
+    currency,
+    paidAt: told.paidAt,
+  }
 }
 
 /** In partner mode the sub-merchant, unless the provider is another one: then that one, so that the difference is seen. */
