@@ -1,7 +1,6 @@
-import { BrokenCircuitError, CircuitState, circuitBreaker, handleWhenResult, SamplingBreaker } from 'cockatiel'
-
 import { hasPassed } from '../elapsed.js'
 import type { Log } from '../log.js'
+import { createBreaker } from './breaker.js'
 import { createBudget } from './budget.js'
 import { createDeadline, type Deadline } from './deadline.js'
 import type {
@@ -65,15 +64,6 @@ const TRIES_MAX = 3
 const AT_ONCE_MAX = 2
 /** Before the second try; doubled before the third; each between half and the whole of it. */
 const BACK_OFF_MS = 200
-/** The breaker opens where more than half of at least 30 calls in 10 s were faults, and probes after 5 s. */
-const BREAKER_WINDOW_MS = 10_000
-const BREAKER_FAULT_PART = 0.5
-const BREAKER_CALLS_PER_S_MIN = 3
-const BREAKER_PROBE_AFTER_MS = 5_000
-/** After the gateway asked to slow down: as long as after it broke down. Milliseconds. */
-const SLOW_MS = 5_000
-/** A clock that went back by more than this was set; less is a clock that is being trimmed. Milliseconds. */
-const CLOCK_STEP_MS = 1_000
 /** The same reason for an alert is logged again after this long; every call is counted. Milliseconds. */
 const ALERT_AGAIN_MS = 60_000
 
@@ -83,51 +73,16 @@ type Settled<T> = Readonly<{ called: Called<T>; isFault: boolean }>
 export function createCaller(options: CallerOptions) {
   const { channel, log, observer, now } = options
   const budget = createBudget(options)
-  let openedAt = 0
-  let slowSince = Number.NEGATIVE_INFINITY
   const alertedAt = new Map<UnknownReason, number>()
   /** Ends the waiting of each call that has not begun. */
   const waitingCalls = new Set<() => void>()
-  let breaker = newBreaker()
-  let seenAt = now()
-
-  function newBreaker() {
-    const made = circuitBreaker(
-      handleWhenResult((settled) => (settled as Settled<unknown>).isFault),
-      {
-        halfOpenAfter: BREAKER_PROBE_AFTER_MS,
-        breaker: new SamplingBreaker({
-          threshold: BREAKER_FAULT_PART,
-          duration: BREAKER_WINDOW_MS,
-          minimumRps: BREAKER_CALLS_PER_S_MIN,
-        }),
-      },
-    )
-    // One that was exchanged still ends with the calls that began with it; it speaks for nobody else.
-    made.onBreak(() => {
-      if (made !== breaker) return
-      openedAt = now()
+  const breaker = createBreaker({
+    now,
+    onOpen: () => {
       for (const giveUp of waitingCalls) giveUp()
-    })
-    made.onStateChange(() => made === breaker && observer.breaker(channel, availability()))
-    observer.breaker(channel, 'closed')
-    return made
-  }
-
-  /** The breaker's times are the system clock's: where that is set back, it would stay open for as long as the clock was off. */
-  function heedClock(): void {
-    const nowMs = now()
-    if (nowMs < seenAt - CLOCK_STEP_MS) breaker = newBreaker()
-    seenAt = nowMs
-  }
-
-  /** `half_open`: one call at a time may find out whether the gateway is back, or can take more again. */
-  function availability(): GatewayAvailability {
-    heedClock()
-    if (breaker.state === CircuitState.Closed) return hasPassed(SLOW_MS, slowSince, now()) ? 'closed' : 'half_open'
-    if (breaker.state === CircuitState.Open && hasPassed(BREAKER_PROBE_AFTER_MS, openedAt, now())) return 'half_open'
-    return 'open'
-  }
+    },
+    onState: (state) => observer.breaker(channel, state),
+  })
 
   /** Calls the gateway, at most `triesMax` times, within one deadline. `tryOnce` makes one request; it must not throw. */
   async function call<T>(
@@ -161,7 +116,7 @@ export function createCaller(options: CallerOptions) {
 
   /** What an unknown outcome asks of its owner beyond asking again. */
   function heed({ duty, reason, message }: GatewayUnknown, operation: Operation, traceId: string): void {
-    if (reason === 'rate_limited') slowSince = now()
+    if (reason === 'rate_limited') breaker.slowDown()
     if (duty !== 'alert' || !hasPassed(ALERT_AGAIN_MS, alertedAt.get(reason) ?? Number.NEGATIVE_INFINITY, now())) return
     alertedAt.set(reason, now())
     log.error({ event: 'gateway_refuses', traceId, channel, operation, reason, message })
@@ -173,7 +128,7 @@ export function createCaller(options: CallerOptions) {
     work: (deadline: Deadline) => Promise<Settled<T>>,
   ): Promise<Called<T>> {
     // A probe under way decides for everybody; nobody else waits for it.
-    if (availability() === 'open') return breakerOpen()
+    if (breaker.availability() === 'open') return breakerOpen()
     const deadline = createDeadline(options.timeoutMs)
     let hasBreakerOpened = false
     const giveUp = () => {
@@ -190,13 +145,11 @@ export function createCaller(options: CallerOptions) {
       }
       try {
         observer.budgetWait(channel, (performance.now() - startedMs) / 1000)
-        return (await breaker.execute(async () => await work(deadline))).called
+        const settled = await breaker.execute(async () => await work(deadline))
+        return settled === null ? breakerOpen() : settled.called
       } finally {
         budget.leave()
       }
-    } catch (error) {
-      if (error instanceof BrokenCircuitError) return breakerOpen()
-      throw error
     } finally {
       deadline.clear()
     }
@@ -227,7 +180,7 @@ export function createCaller(options: CallerOptions) {
     }
   }
 
-  return { call, availability, waiting: budget.waiting }
+  return { call, availability: breaker.availability, waiting: budget.waiting }
 }
 
 export type Caller = ReturnType<typeof createCaller>
