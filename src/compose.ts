@@ -98,7 +98,7 @@ export async function composeCore(config: Config, overrides: Overrides = {}) {
   const leaseMs = leaseMsFor(config.GATEWAY_TIMEOUT_MS)
   const orders = createOrders(database.pool, {
     leaseMs,
-    channels: Object.keys(gateways.byChannel),
+    channels: Object.values(gateways.byChannel).map(({ channel }) => channel),
   })
   const syncOrder = createSyncOrder({
     orders,

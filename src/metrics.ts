@@ -225,17 +225,15 @@ function createBacklogGauges(gauge: (name: string, help: string, labelNames?: st
 
 /** Looks each combination of label values up once: for what is counted with every request. */
 function observerOf(metric: Histogram) {
-  type Node = Map<string, Node> & { child?: Histogram.Internal<string> }
-  const root: Node = new Map()
+  const children = new Map<string, Histogram.Internal<string>>()
   return (seconds: number, ...labelValues: string[]): void => {
-    let node = root
-    for (const value of labelValues) {
-      let next = node.get(value)
-      if (next === undefined) node.set(value, (next = new Map()))
-      node = next
+    const key = labelValues.join(' ')
+    let child = children.get(key)
+    if (child === undefined) {
+      child = metric.labels(...labelValues)
+      children.set(key, child)
     }
-    node.child ??= metric.labels(...labelValues)
-    node.child.observe(seconds)
+    child.observe(seconds)
   }
 }
 

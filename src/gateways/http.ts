@@ -16,9 +16,9 @@ const CONNECT_PART = 4
 
 export type HttpRequest = Readonly<{
   method: 'GET' | 'POST'
-  /** One of those that are set: they are few, and each is read once. */
+  /** One of the configured ones. */
   baseUrl: string
-  /** What follows it, exactly as it was signed: path and query, encoded. Empty where the base URL is the whole one. */
+  /** Path and query behind it, encoded, exactly as they were signed. Empty where the base URL is the whole one. */
   path: string
   headers: Readonly<Record<string, string>>
   body: string | null
@@ -70,7 +70,9 @@ export function createHttp(options: HttpOptions) {
   // None of axios' defaults: no transforms, no proxy of the environment, no headers of its own, every status an answer.
   const client = new Axios({ transformRequest: [], transformResponse: [], validateStatus: null })
 
+  /** Each base URL that was ever given: those of the settings. */
   const addresses = new Map<string, Address>()
+
   function addressOf(baseUrl: string): Address {
     let address = addresses.get(baseUrl)
     if (address === undefined) {
@@ -88,14 +90,28 @@ export function createHttp(options: HttpOptions) {
     return address
   }
 
-  /** Sends one request, bounded by `deadline`. Never throws. */
+  /** As it goes onto the wire: behind the base URL's own path, if it has one. */
+  function pathOf({ baseUrl, path }: Pick<HttpRequest, 'baseUrl' | 'path'>): string {
+    const { path: basePath } = addressOf(baseUrl)
+    return path === '' ? basePath : `${basePath.replace(/\/$/, '')}${path}`
+  }
+
+  /** How a request that was not sent is recorded, and why it was not. */
+  function unsent(request: Pick<HttpRequest, 'method' | 'baseUrl' | 'path'>, why: string): Exchange {
+    const { host } = addressOf(request.baseUrl)
+    const shown = { method: request.method, host, path: pathOf(request) }
+    return exchangeOf(shown, { status: null, durationMs: 0, body: `not sent: ${why}` })
+  }
+
+  /** Sends one request, bounded by `deadline`. Never throws, whatever the network or the gateway does. */
   async function send(request: HttpRequest, deadline: Deadline): Promise<HttpOutcome> {
     const { method, body } = request
-    const { host, protocol, hostname, port, path: basePath } = addressOf(request.baseUrl)
-    const path = request.path === '' ? basePath : `${basePath.replace(/\/$/, '')}${request.path}`
+    const { host, protocol, hostname, port } = addressOf(request.baseUrl)
+    const path = pathOf(request)
     const startedMs = performance.now()
     const { data: sent } = await client.request<Sent>({
       method,
+      // What axios has its say on; the adapter knows where to.
       url: request.baseUrl,
       adapter: async (config) => {
         const agent = protocol === 'https:' ? httpsAgent : httpAgent
@@ -116,6 +132,7 @@ export function createHttp(options: HttpOptions) {
 
   return {
     send,
+    unsent,
     close(): void {
       httpAgent.destroy()
       httpsAgent.destroy()
@@ -129,7 +146,8 @@ type TransmitBounds = Readonly<{ connectMs: number; deadline: Deadline }>
 
 /**
  * axios' own adapter, which also follows redirects, asks proxies, unpacks and streams, costs twice the request itself and
- * does not tell whether the connection was there. That is what tells "not sent" from "lost". Never rejects.
+ * does not tell whether the connection was there. That is what tells "not sent" from "lost". Rejects only what nobody
+ * could send: a path that is not encoded.
  */
 async function transmit(options: RequestOptions, body: string | null, bounds: TransmitBounds): Promise<Sent> {
   const { connectMs, deadline } = bounds

@@ -5,7 +5,7 @@ import pg from 'pg'
 import type { ExceptionKind, GatewayStatus, RepairWay } from '../domain/decide.js'
 import type { Fen } from '../domain/money.js'
 import type { NoticePayload } from '../domain/notice.js'
-import type { Order, OrderId, OrderStatus, PayWay } from '../domain/order.js'
+import type { Channel, Order, OrderId, OrderStatus, PayWay } from '../domain/order.js'
 
 /** Which order is meant: by its id or by the merchant's number. */
 export type OrderKey = Readonly<{ id: OrderId } | { businessNo: string }>
@@ -236,9 +236,9 @@ type LeaseRow = OrderRow & {
 type CommitRow = { sync_id: string; repair_no: string | null; exception_opened: boolean }
 
 /** The order rows: the two statements of every sync. */
-export function createOrders(pool: pg.Pool, options: Readonly<{ leaseMs: number; channels: readonly string[] }>) {
+export function createOrders(pool: pg.Pool, options: Readonly<{ leaseMs: number; channels: readonly Channel[] }>) {
   const claimMs = options.leaseMs + CLAIM_MARGIN_MS
-  // As the array's literal, which pg would make anew for each sync: channels are plain words.
+  // As an array's literal, which pg would write anew for each sync. No channel needs quotes in it.
   const channels = `{${options.channels.join(',')}}`
   /** The leases of this process by token, oldest first: the order of each, and when it is over by our own clock. */
   const held = new Map<string, Readonly<{ id: OrderId; overAtMs: number }>>()
@@ -313,13 +313,13 @@ export function createOrders(pool: pg.Pool, options: Readonly<{ leaseMs: number;
 
   async function findCommitted(commit: SyncCommit): Promise<CommitRow | undefined> {
     const values = [commit.lease.order.id.toString(), commit.record.traceId]
-    const { rows } = await pool.query<CommitRow>({ values, ...FIND_COMMITTED })
+    const { rows } = await pool.query<CommitRow>({ ...FIND_COMMITTED, values })
     return rows[0]
   }
 
   /** Gives a lease back without a trace, as a dry run does. A lease that was lost meanwhile is not touched. */
   async function releaseLease(lease: Lease): Promise<void> {
-    await pool.query({ values: [lease.order.id.toString(), lease.token], ...RELEASE_LEASE })
+    await pool.query({ ...RELEASE_LEASE, values: [lease.order.id.toString(), lease.token] })
     held.delete(lease.token)
   }
 
@@ -328,7 +328,7 @@ export function createOrders(pool: pg.Pool, options: Readonly<{ leaseMs: number;
    * moved ahead past a lease's life, so that those of a process that dies come due again by themselves.
    */
   async function claimDue(channel: string, countMax: number): Promise<readonly OrderId[]> {
-    const { rows } = await pool.query<{ id: string }>({ values: [channel, countMax, claimMs], ...CLAIM_DUE })
+    const { rows } = await pool.query<{ id: string }>({ ...CLAIM_DUE, values: [channel, countMax, claimMs] })
     return rows.map(({ id }) => BigInt(id) as OrderId)
   }
 
@@ -340,7 +340,7 @@ export function createOrders(pool: pg.Pool, options: Readonly<{ leaseMs: number;
     const leases = [...held]
     if (leases.length === 0) return 0
     const values = [leases.map(([, { id }]) => id.toString()), leases.map(([token]) => token)]
-    const { rowCount } = await pool.query({ values, ...RELEASE_HELD })
+    const { rowCount } = await pool.query({ ...RELEASE_HELD, values })
     return rowCount ?? 0
   }
 
@@ -349,7 +349,7 @@ export function createOrders(pool: pg.Pool, options: Readonly<{ leaseMs: number;
 
 export type Orders = ReturnType<typeof createOrders>
 
-/** As the column is wide. */
+/** notices.host, in characters. */
 const HOST_LENGTH_MAX = 260
 
 function commitValues(commit: SyncCommit): unknown[] {
@@ -361,9 +361,9 @@ function commitValues(commit: SyncCommit): unknown[] {
     order.version,
     repair?.status ?? order.status,
     repair === null ? order.gatewayOrderNo : repair.gatewayOrderNo,
-    // As text: of a Date, pg would make one in the local time of this machine.
-    (repair === null ? order.payTime : repair.payTime)?.toISOString() ?? null,
-    (repair === null ? order.closeTime : repair.closeTime)?.toISOString() ?? null,
+    // Not as ISO text: PostgreSQL reads no year 0, which a time of the year 1 in Beijing is in UTC.
+    repair === null ? order.payTime : repair.payTime,
+    repair === null ? order.closeTime : repair.closeTime,
     repair?.way ?? null,
     commit.nextSyncDelayS,
     commit.failures,
@@ -400,7 +400,7 @@ function storableText(text: string): string {
 
 function storableJson(value: unknown): string {
   const text = JSON.stringify(value)
-  // Both are written as escapes. Hardly any text has one, and looking at each string costs as much as all the rest.
+  // NUL and half a pair are written as escapes. Hardly any text has one, and to look at each string costs more than this.
   if (!/\\u(?:0000|d[89a-f])/.test(text)) return text
   return JSON.stringify(value, (_, part: unknown) => (typeof part === 'string' ? storableText(part) : part))
 }

@@ -40,7 +40,7 @@ export async function findOut(
 ): Promise<Finding> {
   if (!hasTimeForCall()) return leaseEnding([], isReversed)
   const isOver = isReversed || situation.reversedForS !== null
-  const asked = await gateway.queryOrder({ isReversed: isOver, ...tradeRef(lease) }, options)
+  const asked = await gateway.queryOrder(tradeRef(lease, isOver), options)
   const { exchanges } = asked
   if (asked.kind === 'unknown') return { kind: 'unknown', unknown: asked, exchanges, isReversed }
   const { trade } = asked
@@ -106,6 +106,6 @@ function leaseEnding(exchanges: readonly Exchange[], isReversed: boolean): Findi
   return { kind: 'unknown', unknown, exchanges, isReversed }
 }
 
-function tradeRef({ order }: Lease): TradeRef {
-  return { outTradeNo: order.outTradeNo, gatewayOrderNo: order.gatewayOrderNo, payWay: order.payWay }
+function tradeRef({ order }: Lease, isReversed = false): TradeRef {
+  return { outTradeNo: order.outTradeNo, gatewayOrderNo: order.gatewayOrderNo, payWay: order.payWay, isReversed }
 }

@@ -107,9 +107,12 @@ describe('an answer', () => {
     })
     const { origin, host } = new URL(url)
     const request = { method: 'GET', baseUrl: `${origin}${base}`, path, headers: {}, body: null } as const
-    const { exchange } = await httpWith().send(request, within(2_000))
+    const gateway = httpWith()
+    const { exchange } = await gateway.send(request, within(2_000))
     expect(targets).toEqual([path === '' ? base : `${base.replace(/\/$/, '')}${path}`])
-    expect(exchange).toMatchObject({ host, path: targets[0] })
+    expect(exchange).toMatchObject({ host, path: targets[0], status: 200 })
+    // Recorded as the same where it is not sent at all.
+    expect(gateway.unsent(request, 'no key')).toMatchObject({ host, path: targets[0], status: null })
   })
 
   it('of 1 MiB is read, one byte more is not', async () => {

@@ -43,6 +43,16 @@ it.each([
   expect(await storedBody(service, id)).toContain(`"attach":"${attach}"`)
 })
 
+it.each(['0001-01-01T00:00:00+08:00', '9999-12-31T23:59:59-08:00'])(
+  'a paid trade settles the order, however odd its time: %s',
+  async (successTime) => {
+    const { service, id } = await withAnswer(200, (orderId) =>
+      paidTrade({ out_trade_no: orderId, success_time: successTime }),
+    )
+    expect(await service.sync(id)).toMatchObject({ code: 0, data: { gatewayStatus: 'pay_success', repair: true } })
+  },
+)
+
 it.each([
   ['NULs among its bytes', 'bad\0gate\0way', 'bad\uFFFDgate\uFFFDway'],
   ['a pair where it is cut short', `${'x'.repeat(199)}\u{1F600}`, `${'x'.repeat(199)}\uFFFD`],

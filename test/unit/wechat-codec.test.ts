@@ -83,6 +83,7 @@ describe('an answer as the official library would sign it', () => {
     expect(verifyAnswer(headers, body, new Map([['L', KEY.publicKey]]), NOW_MS)).toEqual({
       kind: 'untrusted',
       reason: 'unknown_serial',
+      serial: 'K',
     })
   })
 })

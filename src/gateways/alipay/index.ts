@@ -53,7 +53,7 @@ export function createAlipayGateway(config: AlipayConfig, deps: AlipayDeps): Gat
         await ask(method, { out_trade_no: ref.outTradeNo }, deadline, (outcome) => closeTry(method, ref, outcome)),
       isCancel ? CANCEL_TRIES_MAX : undefined,
     )
-    return called.kind === 'unknown' ? called : { exchanges: called.exchanges, ...called.value }
+    return called.kind === 'unknown' ? called : { ...called.value, exchanges: called.exchanges }
   }
 
   async function ask<T>(

@@ -164,7 +164,7 @@ async function unlessOver(work: Promise<void>, deadline: Deadline): Promise<void
   deadline.off(stop)
 }
 
-const REQUEST = { method: 'GET', pathAndQuery: '/v3/certificates', body: '', serial: null } as const
+const LIST_REQUEST = { method: 'GET', pathAndQuery: '/v3/certificates', body: '', serial: null } as const
 
 export type DownloadDeps = Readonly<{
   exchange: SignedExchange
@@ -184,7 +184,7 @@ export function createDownload({ exchange, apiV3Key, timeoutMs, hostsCount, now 
     const deadline = createDeadline(timeoutMs)
     try {
       for (let tryNo = 0; tryNo < hostsCount && !deadline.isOver(); tryNo++) {
-        const outcome = await exchange(REQUEST, tryNo, deadline)
+        const outcome = await exchange(LIST_REQUEST, tryNo, deadline)
         if (outcome.kind !== 'answered' || outcome.status !== 200) continue
         const certificates = openCertificates(parseStrictJson(outcome.body), apiV3Key)
         if (certificates === null) continue

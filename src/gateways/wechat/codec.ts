@@ -26,7 +26,8 @@ export async function authorize(request: SignedRequest, key: MerchantKey, nowMs:
 
 export type Verdict =
   | Readonly<{ kind: 'verified'; skewS: number }>
-  | Readonly<{ kind: 'untrusted'; reason: 'unsigned' | 'stale' | 'unknown_serial' | 'bad_signature' }>
+  | Readonly<{ kind: 'untrusted'; reason: 'unsigned' | 'stale' | 'bad_signature' }>
+  | Readonly<{ kind: 'untrusted'; reason: 'unknown_serial'; serial: string }>
 
 /**
  * Is this answer WeChat's, and fresh? Over the raw bytes, before anything is read from them. An unknown serial fails
@@ -51,7 +52,7 @@ export function verifyAnswer(
     return { kind: 'untrusted', reason: 'unsigned' }
   }
   const key = keys.get(serial)
-  if (key === undefined) return { kind: 'untrusted', reason: 'unknown_serial' }
+  if (key === undefined) return { kind: 'untrusted', reason: 'unknown_serial', serial }
   const bytes = signatureBytes(signature, key)
   if (bytes === null || !/^\d{1,12}$/.test(timestamp)) return { kind: 'untrusted', reason: 'bad_signature' }
   const message = Buffer.concat([Buffer.from(`${timestamp}\n${nonce}\n`), body, Buffer.from('\n')])

@@ -8,7 +8,6 @@ import type { Deadline } from '../deadline.js'
 import type { CallOptions, CloseOutcome, Gateway, QueryOutcome, TradeRef } from '../gateway.js'
 import type { Http, HttpOutcome } from '../http.js'
 import { parseStrictJson } from '../strict-json.js'
-import { exchangeOf } from '../transcript.js'
 import { type MerchantKey, type Verdict, verifyAnswer } from './codec.js'
 import { createHosts, createSignedExchange } from './exchange.js'
 import type { Reversal } from './reversal.js'
@@ -100,7 +99,7 @@ export function createWechatGateway(config: WechatConfig, deps: WechatDeps): Gat
     const called = await deps.caller.call('close', options, async (deadline, tryNo) => {
       return await exchange({ method: 'POST', pathAndQuery, body }, tryNo, deadline, closeTry)
     })
-    return called.kind === 'unknown' ? called : { exchanges: called.exchanges, ...called.value }
+    return called.kind === 'unknown' ? called : { ...called.value, exchanges: called.exchanges }
   }
 
   async function reverseOrder(ref: TradeRef, options: CallOptions): Promise<CloseOutcome> {
@@ -117,14 +116,8 @@ export function createWechatGateway(config: WechatConfig, deps: WechatDeps): Gat
     read: (outcome: HttpOutcome, deadline: Deadline) => Promise<Try<T>>,
   ): Promise<Try<T>> {
     if (platformKeys.ready !== undefined && !(await platformKeys.ready(deadline))) {
-      const unsent = {
-        method: request.method,
-        host: new URL(config.baseUrls[0] ?? '').host,
-        path: request.pathAndQuery,
-      }
-      const nothing = { status: null, durationMs: 0, body: 'not sent: no platform certificate' }
-      const recorded = exchangeOf(unsent, nothing)
-      return unsettled(recorded, {
+      const toHost = { method: request.method, baseUrl: config.baseUrls[0] ?? '', path: request.pathAndQuery }
+      return unsettled(deps.http.unsent(toHost, 'no platform certificate'), {
         duty: 'retry',
         reason: 'no_platform_certificate',
         message: '未能下载微信支付平台证书',
@@ -132,7 +125,9 @@ export function createWechatGateway(config: WechatConfig, deps: WechatDeps): Gat
         isFault: true,
       })
     }
-    return await read(await send({ serial: platformKeys.preferred(), ...request }, tryNo, deadline), deadline)
+    const { method, pathAndQuery, body } = request
+    const outcome = await send({ method, pathAndQuery, body, serial: platformKeys.preferred() }, tryNo, deadline)
+    return await read(outcome, deadline)
   }
 
   async function queryTry(outcome: HttpOutcome, ref: TradeRef, deadline: Deadline): Promise<Try<Trade>> {
@@ -184,7 +179,7 @@ export function createWechatGateway(config: WechatConfig, deps: WechatDeps): Gat
     const verify = () => verifyAnswer(outcome.headers, outcome.body, platformKeys.current(), deps.now())
     const verdict = verify()
     if (verdict.kind === 'verified' || verdict.reason !== 'unknown_serial') return verdict
-    const isKnownNow = await platformKeys.learn?.(String(outcome.headers['wechatpay-serial']), deadline)
+    const isKnownNow = await platformKeys.learn?.(verdict.serial, deadline)
     return isKnownNow === true ? verify() : verdict
   }
 

@@ -26,7 +26,7 @@ export function createReversal(config: WechatV2Config, { certifiedHttp, caller, 
     // Always the preferred host: `recall` asks the same one again, and one that is not there steps back by itself.
     const tryOnce = async (deadline: Deadline) => closeTry(await send('reverse', numberOf(ref), 0, deadline), 'reverse')
     const called = await caller.call('reverse', options, tryOnce, TRIES_MAX)
-    return called.kind === 'unknown' ? called : { exchanges: called.exchanges, ...called.value }
+    return called.kind === 'unknown' ? called : { ...called.value, exchanges: called.exchanges }
   }
 }
 

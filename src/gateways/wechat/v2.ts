@@ -45,7 +45,7 @@ export function createWechatV2Gateway(config: WechatV2Config, deps: WechatV2Deps
     const called = await deps.caller.call('close', options, async (deadline, tryNo) =>
       v2.closeTry(await v2.send('close', numberOf(ref), tryNo, deadline), 'close'),
     )
-    return called.kind === 'unknown' ? called : { exchanges: called.exchanges, ...called.value }
+    return called.kind === 'unknown' ? called : { ...called.value, exchanges: called.exchanges }
   }
 
   return {
