@@ -111,7 +111,7 @@ export function createHttp(options: HttpOptions) {
     const startedMs = performance.now()
     const { data: sent } = await client.request<Sent>({
       method,
-      // What axios has its say on; the adapter knows where to.
+      // For axios alone, which asks for one: the adapter has the address that is asked.
       url: request.baseUrl,
       adapter: async (config) => {
         const agent = protocol === 'https:' ? httpsAgent : httpAgent
