@@ -6,6 +6,7 @@ import type { Log } from '../log.js'
 import type { Lease, Orders, SyncSource } from '../store/orders.js'
 import { commitOf, failureOf, type SyncRequest } from './record.js'
 import { type Finding, findOut, GATEWAY_CALLS_MAX, repairAtGateway } from './repair.js'
+import { createUnderWay } from './under-way.js'
 
 type Told = Readonly<{ order: Order; trade: Trade; gatewayStatus: GatewayStatus }>
 
@@ -60,9 +61,12 @@ export function createSyncOrder(deps: SyncDeps) {
     throw new RangeError(`a lease of ${leaseMs} ms does not outlive a sync of ${longestMs} ms`)
   }
 
+  const underWay = createUnderWay(deps.monotonicMs)
+
   async function syncOrder(request: SyncRequest): Promise<SyncOutcome> {
     const startedMs = deps.monotonicMs()
-    let order: Order | null = null
+    let order = underWay.find(request.key)
+    if (order !== null) return busy(request, order, startedMs)
     try {
       const leased = await deps.orders.acquireLease(request.key)
       if (leased.kind === 'not_found') return report(request, null, { kind: 'not_found' }, startedMs)
@@ -72,8 +76,7 @@ export function createSyncOrder(deps: SyncDeps) {
         const kind = order.channel === null ? 'no_channel' : 'channel_not_configured'
         return report(request, order, { kind, order }, startedMs)
       }
-      deps.observer.leaseConflict('held')
-      return report(request, order, { kind: 'busy' }, startedMs)
+      return busy(request, order, startedMs)
     } catch (error) {
       // Whoever asked logs it, under the same trace id.
       deps.observer.synced(
@@ -86,7 +89,14 @@ export function createSyncOrder(deps: SyncDeps) {
     }
   }
 
+  function busy(request: SyncRequest, order: Order, startedMs: number): SyncOutcome {
+    deps.observer.leaseConflict('held')
+    return report(request, order, { kind: 'busy' }, startedMs)
+  }
+
   async function syncLeased(request: SyncRequest, lease: Lease, startedMs: number): Promise<SyncOutcome> {
+    // Counted from before the lease was taken: it is over here before it is over in the database.
+    const end = underWay.begin(lease.order, startedMs + leaseMs)
     try {
       const finding = await investigate(request, lease, startedMs)
       const outcome = request.dryRun ? await discard(lease, finding) : await commit(request, lease, finding, startedMs)
@@ -95,6 +105,8 @@ export function createSyncOrder(deps: SyncDeps) {
       // A dry run leaves nothing behind: where its lease could not be given back, it expires.
       if (!request.dryRun) await recordFailure(request, lease, startedMs, error)
       throw error
+    } finally {
+      end()
     }
   }
 

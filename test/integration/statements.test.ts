@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 
 import { createDatabase, type TestDatabase } from '../support/database.js'
-import { type NewOrder, newPaymentId, startService, type TestService } from '../support/service.js'
+import { type NewOrder, newPaymentId, signedBody, startService, type TestService } from '../support/service.js'
 
 let database: TestDatabase
 let service: TestService
@@ -111,6 +111,22 @@ describe('what is refused costs less', () => {
     const { envelope, asked } = await statementsOf(id)
     expect(envelope).toMatchObject({ code: 10007 })
     expect(asked).toEqual(['lease_by_id'])
+  })
+
+  it('an order that this very process is syncing: none, by its id and by its number', async () => {
+    const id = await service.register()
+    service.wechat.putTrade(id, { state: 'SUCCESS', amount: 1000 })
+    const hold = service.wechat.holdNext('query', id)
+    const first = service.sync(id)
+    await hold.arrived
+    statements.length = 0
+    expect(await service.sync(id)).toMatchObject({ code: 10007 })
+    expect(await service.post(signedBody({ businessNo: `B${id}` }))).toMatchObject({ code: 10007 })
+    expect(statements).toEqual([])
+    hold.release()
+    expect(await first).toMatchObject({ code: 0, data: { repair: true } })
+    expect((await statementsOf(id)).envelope).toMatchObject({ code: 0, data: { repair: false } })
+    expect(statements).toEqual(['lease_by_id', 'commit_sync'])
   })
 
   it('a bad signature: none', async () => {
