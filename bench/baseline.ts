@@ -34,13 +34,16 @@ const loopDelay = monitorEventLoopDelay({ resolution: 10 })
 loopDelay.enable()
 
 const ORDER_COLUMNS = `id, business_no, title, channel, pay_way, amount_fen, currency, status, out_trade_no,
-  gateway_order_no, created_at, expires_at, pay_time, close_time, notify_url, attach, version, sync_failures, reversed_at`
+  gateway_order_no, created_at, expires_at, pay_time, close_time, notify_url, attach, version, sync_failures, reversed_at,
+  reversal_begun_at`
 
 const LEASE = {
   name: 'lease_by_id',
   text: `
 WITH leased AS (
-  UPDATE orders SET lease_token = $2, lease_expires_at = clock_timestamp() + $3::int * interval '1 millisecond'
+  UPDATE orders SET lease_token = $2, lease_expires_at = clock_timestamp() + $3::int * interval '1 millisecond',
+    next_sync_at = CASE WHEN $5 AND status = 'close' AND next_sync_at IS NULL
+      THEN clock_timestamp() + ($3::int + 2000) * interval '1 millisecond' ELSE next_sync_at END
   WHERE id = $1 AND channel = ANY($4::text[]) AND (lease_token IS NULL OR lease_expires_at <= clock_timestamp())
   RETURNING ${ORDER_COLUMNS}, lease_expires_at
 ), seen AS (
@@ -53,7 +56,8 @@ SELECT seen.*, t.now AS taken_at, expires_at <= t.now AS expired,
   extract(epoch FROM t.now - created_at)::float8 AS age_s,
   extract(epoch FROM expires_at - t.now)::float8 AS expires_in_s,
   extract(epoch FROM t.now - close_time)::float8 AS closed_for_s,
-  extract(epoch FROM t.now - reversed_at)::float8 AS reversed_for_s
+  extract(epoch FROM t.now - reversed_at)::float8 AS reversed_for_s,
+  extract(epoch FROM t.now - greatest(reversed_at, reversal_begun_at))::float8 AS reversal_for_s
 FROM seen, (SELECT clock_timestamp() AS now) AS t`,
 }
 
@@ -64,7 +68,8 @@ WITH guard AS (
   UPDATE orders SET status = $4::text, gateway_order_no = $5, pay_time = $6, close_time = $7,
     version = version + CASE WHEN $8::text IS NULL THEN 0 ELSE 1 END,
     next_sync_at = clock_timestamp() + $9::float8 * interval '1 second', sync_failures = $10,
-    reversed_at = CASE WHEN $33 THEN clock_timestamp() ELSE reversed_at END,
+    reversed_at = CASE WHEN $33::text = 'accepted' THEN clock_timestamp() ELSE reversed_at END,
+    reversal_begun_at = CASE WHEN $33::text = 'not_done' THEN $34::timestamptz ELSE reversal_begun_at END,
     lease_token = NULL, lease_expires_at = NULL
   WHERE id = $1 AND lease_token = $2 AND version = $3
   RETURNING id, amount_fen, channel
@@ -173,7 +178,7 @@ async function sync(paymentId: string, traceId: string): Promise<string> {
   const token = randomUUID()
   const leased = await pool.query<OrderRow>({
     ...LEASE,
-    values: [paymentId, token, LEASE_MS, ['wechat_pay', 'ali_pay']],
+    values: [paymentId, token, LEASE_MS, ['wechat_pay', 'ali_pay'], true],
   })
   const order = leased.rows[0]
   if (order === undefined) return JSON.stringify({ msg: '未查询到支付订单', code: 20000, data: null, traceId })
@@ -264,7 +269,8 @@ function commitValues(order: OrderRow, token: string, trade: Trade, result: Resu
     null,
     isNoticed && order.notify_url !== null ? new URL(order.notify_url).host : null,
     result.exchanges.reduce((sum, { durationMs }) => sum + durationMs, 0),
-    false,
+    'none',
+    null,
   ]
 }
 

@@ -142,7 +142,7 @@ async function explainAll(url: string, size: number): Promise<Readonly<Record<st
 
 /** The two statements of a sync that finds nothing to repair. */
 async function leaseAndCommit(orders: Orders, id: bigint): Promise<void> {
-  const leased = await orders.acquireLease({ id: id as OrderId })
+  const leased = await orders.acquireLease({ id: id as OrderId }, { dryRun: false })
   if (leased.kind !== 'acquired') throw new Error(leased.kind)
   const committed = await orders.commitSync({
     lease: leased.lease,
@@ -161,7 +161,7 @@ async function leaseAndCommit(orders: Orders, id: bigint): Promise<void> {
       durationMs: 1,
       gatewayMs: 1,
     },
-    isReversed: false,
+    reversal: 'none',
     repair: null,
     notice: null,
     exception: null,

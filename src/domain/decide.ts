@@ -33,8 +33,8 @@ export type Situation = Readonly<{
   gatewayOrderNo: string | null
   /** What to do when money arrives for an order closed here. */
   latePayment: 'settle' | 'hold'
-  /** Since the gateway last accepted to reverse the trade; null where it never did. Seconds. */
-  reversedForS: number | null
+  /** Since a reversal of the trade that may have been carried out was begun, or accepted; null where none was. Seconds. */
+  reversalForS: number | null
 }>
 
 /**
@@ -103,7 +103,7 @@ export function decide(situation: Situation, trade: Pick<Trade, 'state' | 'gatew
   const cell: Cell = TABLE[situation.status][trade.state]
   const { step: told, byExpiry } = stepOf(cell, situation)
   // Paid in spite of a reversal: that is late as well, the goods may be gone.
-  const step = told === SETTLE && situation.reversedForS !== null ? LATE : told
+  const step = told === SETTLE && situation.reversalForS !== null ? LATE : told
   if (step === LATE && situation.latePayment === 'hold')
     return { action: 'none', exception: 'paid_after_close', byExpiry }
   if (step === NONE && trade.state === 'paid' && isAnotherTransaction(situation, trade)) {
@@ -119,8 +119,8 @@ function stepOf(cell: Cell, situation: Situation): { step: Step; byExpiry: boole
 }
 
 /** Whether the trade says "paid" although its money is on its way back: neither settled nor closed as unpaid. */
-export function isGoingBack({ reversedForS }: Situation, trade: Pick<Trade, 'state'>): boolean {
-  return trade.state === 'paid' && reversedForS !== null && reversedForS < REVERSAL_S_MAX
+export function isGoingBack({ reversalForS }: Situation, trade: Pick<Trade, 'state'>): boolean {
+  return trade.state === 'paid' && reversalForS !== null && reversalForS < REVERSAL_S_MAX
 }
 
 function isAnotherTransaction(situation: Situation, trade: Pick<Trade, 'gatewayOrderNo'>): boolean {

@@ -122,6 +122,13 @@ export function createCaller(options: CallerOptions) {
     log.error({ event: 'gateway_refuses', traceId, channel, operation, reason, message })
   }
 
+  /** Of a call that cannot be made as things are set: told as one that was refused, so that somebody hears of it. */
+  function notMade(operation: Operation, { traceId }: CallOptions, why: GatewayUnknown): GatewayUnknown {
+    observer.call(channel, operation, why.reason, 0)
+    heed(why, operation, traceId)
+    return why
+  }
+
   async function admitted<T>(
     priority: CallPriority,
     startedMs: number,
@@ -180,7 +187,7 @@ export function createCaller(options: CallerOptions) {
     }
   }
 
-  return { call, availability: breaker.availability, waiting: budget.waiting }
+  return { call, notMade, availability: breaker.availability, waiting: budget.waiting }
 }
 
 export type Caller = ReturnType<typeof createCaller>

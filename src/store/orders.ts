@@ -23,6 +23,10 @@ export type Lease = Readonly<{
   closedForS: number | null
   /** Since the gateway last accepted to reverse the trade; null where it never did. */
   reversedForS: number | null
+  /** Since a reversal was last begun or accepted, if it may have been carried out; null where none may. */
+  reversalForS: number | null
+  /** When one was last begun, as it stood when the lease was taken. */
+  reversalBegunAt: Date | null
   /** Failed syncs in a row before this one. */
   failures: number
 }>
@@ -34,6 +38,12 @@ export type LeaseOutcome =
   | Readonly<{ kind: 'not_found' }>
 
 export type SyncSource = 'merchant' | 'sweeper' | 'operator' | 'batch'
+
+/**
+ * What became of the reversal that a sync asked for. `none`: it asked for none. `accepted`: the gateway said so.
+ * `not_done`: the gateway verifiably refused, or was not asked after all. `unclear`: nobody knows, it may be carried out yet.
+ */
+export type Reversal = 'none' | 'accepted' | 'not_done' | 'unclear'
 
 /** Everything that one sync leaves behind; written as a whole or not at all. */
 export type SyncCommit = Readonly<{
@@ -70,8 +80,7 @@ export type SyncCommit = Readonly<{
     fingerprint: string
     evidence: Readonly<Record<string, unknown>>
   }> | null
-  /** The gateway accepted to reverse the trade. */
-  isReversed: boolean
+  reversal: Reversal
   /** Until the next sync; null where the order is at rest. */
   nextSyncDelayS: number | null
   failures: number
@@ -82,11 +91,21 @@ export type CommitOutcome =
   | Readonly<{ kind: 'lease_lost' }>
 
 const ORDER_COLUMNS = `id, business_no, title, channel, pay_way, amount_fen, currency, status, out_trade_no,
-  gateway_order_no, created_at, expires_at, pay_time, close_time, notify_url, attach, version, sync_failures, reversed_at`
+  gateway_order_no, created_at, expires_at, pay_time, close_time, notify_url, attach, version, sync_failures, reversed_at,
+  reversal_begun_at`
 
+/** Past a lease's end, in milliseconds: an order that was leased before it was due is free when it is due again. */
+const CLAIM_MARGIN_MS = 2_000
+
+/**
+ * An order that is closed and at rest is due again until a commit says otherwise: its sync may learn that it was paid, and die
+ * before it has written that. A dry run ($5 is false) changes nothing.
+ */
 const leaseSql = (key: 'id' | 'business_no') => `
 WITH leased AS (
-  UPDATE orders SET lease_token = $2, lease_expires_at = clock_timestamp() + $3::int * interval '1 millisecond'
+  UPDATE orders SET lease_token = $2, lease_expires_at = clock_timestamp() + $3::int * interval '1 millisecond',
+    next_sync_at = CASE WHEN $5 AND status = 'close' AND next_sync_at IS NULL
+      THEN clock_timestamp() + ($3::int + ${CLAIM_MARGIN_MS}) * interval '1 millisecond' ELSE next_sync_at END
   WHERE ${key} = $1 AND channel = ANY($4::text[])
     AND (lease_token IS NULL OR lease_expires_at <= clock_timestamp())
   RETURNING ${ORDER_COLUMNS}, lease_expires_at
@@ -101,7 +120,8 @@ SELECT seen.*, t.now AS taken_at, expires_at <= t.now AS expired,
   extract(epoch FROM t.now - created_at)::float8 AS age_s,
   extract(epoch FROM expires_at - t.now)::float8 AS expires_in_s,
   extract(epoch FROM t.now - close_time)::float8 AS closed_for_s,
-  extract(epoch FROM t.now - reversed_at)::float8 AS reversed_for_s
+  extract(epoch FROM t.now - reversed_at)::float8 AS reversed_for_s,
+  extract(epoch FROM t.now - greatest(reversed_at, reversal_begun_at))::float8 AS reversal_for_s
 FROM seen, (SELECT clock_timestamp() AS now) AS t`
 
 const LEASE_BY_ID = { name: 'lease_by_id', text: leaseSql('id') }
@@ -118,7 +138,8 @@ WITH guard AS (
   UPDATE orders SET status = $4::text, gateway_order_no = $5, pay_time = $6, close_time = $7,
     version = version + CASE WHEN $8::text IS NULL THEN 0 ELSE 1 END,
     next_sync_at = clock_timestamp() + $9::float8 * interval '1 second', sync_failures = $10,
-    reversed_at = CASE WHEN $33 THEN clock_timestamp() ELSE reversed_at END,
+    reversed_at = CASE WHEN $33::text = 'accepted' THEN clock_timestamp() ELSE reversed_at END,
+    reversal_begun_at = CASE WHEN $33::text = 'not_done' THEN $34::timestamptz ELSE reversal_begun_at END,
     lease_token = NULL, lease_expires_at = NULL
   WHERE id = $1 AND lease_token = $2 AND version = $3
   RETURNING id, amount_fen, channel
@@ -162,6 +183,13 @@ WITH guard AS (
 SELECT sync.id AS sync_id, sync.repair_no, coalesce((SELECT seen_count = 1 FROM opened), false) AS exception_opened FROM sync`,
 }
 
+/** Guarded as the commit is, and by the database's clock: who has lost the lease, or is about to, reverses nothing. */
+const BEGIN_REVERSAL = {
+  name: 'begin_reversal',
+  text: `UPDATE orders SET reversal_begun_at = clock_timestamp() WHERE id = $1 AND lease_token = $2 AND version = $3
+    AND lease_expires_at > clock_timestamp() + $4::int * interval '1 millisecond'`,
+}
+
 const RELEASE_LEASE = {
   name: 'release_lease',
   text: 'UPDATE orders SET lease_token = NULL, lease_expires_at = NULL WHERE id = $1 AND lease_token = $2',
@@ -183,9 +211,6 @@ WITH due AS MATERIALIZED (
 )
 SELECT id FROM due ORDER BY next_sync_at, id`,
 }
-
-/** Past a lease's end, in milliseconds: an order that was claimed and leased a moment later is free when it is due again. */
-const CLAIM_MARGIN_MS = 2_000
 
 /** Those of a process that stops. An order that was to be asked for again is due at once: its sync was cut short. */
 const RELEASE_HELD = {
@@ -232,6 +257,8 @@ type LeaseRow = OrderRow & {
   expires_in_s: number
   closed_for_s: number | null
   reversed_for_s: number | null
+  reversal_for_s: number | null
+  reversal_begun_at: Date | null
 }
 type CommitRow = { sync_id: string; repair_no: string | null; exception_opened: boolean }
 
@@ -255,9 +282,9 @@ export function createOrders(pool: pg.Pool, options: Readonly<{ leaseMs: number;
 
   /**
    * Takes the order's lease and reads the row, in one statement. `busy`: someone else holds it. `not_askable`: the order
-   * has no channel, or one that is not configured here; no lease is taken then.
+   * has no channel, or one that is not configured here; no lease is taken then. `dryRun`: nothing will be committed.
    */
-  async function acquireLease(key: OrderKey): Promise<LeaseOutcome> {
+  async function acquireLease(key: OrderKey, { dryRun }: Readonly<{ dryRun: boolean }>): Promise<LeaseOutcome> {
     // No order has such a number, and PostgreSQL takes no NUL in a parameter.
     if ('businessNo' in key && key.businessNo.includes('\0')) return { kind: 'not_found' }
     const token = randomUUID()
@@ -266,7 +293,7 @@ export function createOrders(pool: pg.Pool, options: Readonly<{ leaseMs: number;
     const { rows } = await pool.query<LeaseRow>({
       name: statement.name,
       text: statement.text,
-      values: [value, token, options.leaseMs, channels],
+      values: [value, token, options.leaseMs, channels, !dryRun],
     })
     const row = rows[0]
     if (row === undefined) return { kind: 'not_found' }
@@ -285,6 +312,8 @@ export function createOrders(pool: pg.Pool, options: Readonly<{ leaseMs: number;
         expiresInS: row.expires_in_s,
         closedForS: row.closed_for_s,
         reversedForS: row.reversed_for_s,
+        reversalForS: row.reversal_for_s,
+        reversalBegunAt: row.reversal_begun_at,
         failures: row.sync_failures,
       },
     }
@@ -317,6 +346,16 @@ export function createOrders(pool: pg.Pool, options: Readonly<{ leaseMs: number;
     return rows[0]
   }
 
+  /**
+   * Remembers, before the gateway is asked to reverse the trade, that it was. False where the lease does not last for `callMs`
+   * more, or is lost: then it must not be asked.
+   */
+  async function beginReversal(lease: Lease, callMs: number): Promise<boolean> {
+    const values = [lease.order.id.toString(), lease.token, lease.order.version, callMs]
+    const { rowCount } = await pool.query({ ...BEGIN_REVERSAL, values })
+    return rowCount === 1
+  }
+
   /** Gives a lease back without a trace, as a dry run does. A lease that was lost meanwhile is not touched. */
   async function releaseLease(lease: Lease): Promise<void> {
     await pool.query({ ...RELEASE_LEASE, values: [lease.order.id.toString(), lease.token] })
@@ -344,7 +383,7 @@ export function createOrders(pool: pg.Pool, options: Readonly<{ leaseMs: number;
     return rowCount ?? 0
   }
 
-  return { acquireLease, commitSync, releaseLease, claimDue, releaseHeld }
+  return { acquireLease, beginReversal, commitSync, releaseLease, claimDue, releaseHeld }
 }
 
 export type Orders = ReturnType<typeof createOrders>
@@ -389,7 +428,8 @@ function commitValues(commit: SyncCommit): unknown[] {
     exception === null ? null : storableJson(exception.evidence),
     notice?.host.slice(0, HOST_LENGTH_MAX) ?? null,
     record.gatewayMs,
-    commit.isReversed,
+    commit.reversal,
+    commit.lease.reversalBegunAt,
   ]
 }
 

@@ -32,7 +32,7 @@ export function commitOf(
   durationMs: number,
   jitter: number,
 ): SyncCommit {
-  const { isReversed } = finding
+  const { reversal } = finding
   const failures = lease.failures + 1
   if (finding.kind === 'unknown') {
     const { unknown } = finding
@@ -53,7 +53,7 @@ export function commitOf(
       repair: null,
       notice: null,
       exception: null,
-      isReversed,
+      reversal,
     }
   }
   const { trade } = finding
@@ -80,7 +80,7 @@ export function commitOf(
       failures,
       repair: null,
       notice: null,
-      isReversed,
+      reversal,
     }
   }
   const decided = decidedOf(request, lease, finding, jitter)
@@ -97,7 +97,7 @@ export function commitOf(
     repair: decided.repair,
     notice: decided.notice,
     exception: decided.exception,
-    isReversed,
+    reversal,
     nextSyncDelayS: decided.nextSyncDelayS,
     failures: 0,
   }
@@ -231,7 +231,8 @@ export function failureOf(
     repair: null,
     notice: null,
     exception: null,
-    isReversed: false,
+    // It may have been asked for: what was begun stays begun.
+    reversal: 'unclear',
     nextSyncDelayS: retry(lease, 'failed', jitter),
     failures,
   }

@@ -8,11 +8,11 @@ import {
   type Situation,
 } from '../domain/decide.js'
 import type { Trade } from '../domain/trade.js'
-import type { CallOptions, Exchange, Gateway, GatewayUnknown, TradeRef } from '../gateways/gateway.js'
-import type { Lease } from '../store/orders.js'
+import type { CallOptions, CloseOutcome, Exchange, Gateway, GatewayUnknown, TradeRef } from '../gateways/gateway.js'
+import type { Lease, Reversal } from '../store/orders.js'
 
-/** What was learned and decided about one order; nothing is written yet. `isReversed`: by this sync. */
-export type Finding = Readonly<{ exchanges: readonly Exchange[]; isReversed: boolean }> &
+/** What was learned and decided about one order; nothing of it is written yet. */
+export type Finding = Readonly<{ exchanges: readonly Exchange[]; reversal: Reversal }> &
   (
     | Readonly<{ kind: 'decided'; trade: Trade; decision: Decision; note: string | null }>
     | Readonly<{ kind: 'mismatch'; trade: Trade; mismatch: Mismatch }>
@@ -26,6 +26,8 @@ type Investigation = Readonly<{
   options: CallOptions
   /** Whether one more call is sure to end before the lease does. False after the process was stopped for a while. */
   hasTimeForCall: () => boolean
+  /** Writes that a reversal is begun. False where the lease is lost, or ends too soon: then it must not be. */
+  beginReversal: () => Promise<boolean>
 }>
 
 /** Query, close, query again: the calls that one sync makes at most, each within the gateway's own deadline. */
@@ -33,27 +35,27 @@ export const GATEWAY_CALLS_MAX = 3
 
 const WAIT: Decision = { action: 'wait', exception: null, byExpiry: false }
 
-/** Asks what became of the trade and decides. Nothing changes anywhere. `isReversed`: this sync has just reversed it. */
+/** Asks what became of the trade and decides. Nothing changes anywhere. `reversal`: what this sync has done of it before. */
 export async function findOut(
   { gateway, lease, situation, options, hasTimeForCall }: Investigation,
-  isReversed = false,
+  reversal: Reversal = 'none',
 ): Promise<Finding> {
-  if (!hasTimeForCall()) return leaseEnding([], isReversed)
-  const isOver = isReversed || situation.reversedForS !== null
+  if (!hasTimeForCall()) return leaseEnding([], reversal)
+  const isOver = reversal === 'accepted' || lease.reversedForS !== null
   const asked = await gateway.queryOrder(tradeRef(lease, isOver), options)
   const { exchanges } = asked
-  if (asked.kind === 'unknown') return { kind: 'unknown', unknown: asked, exchanges, isReversed }
+  if (asked.kind === 'unknown') return { kind: 'unknown', unknown: asked, exchanges, reversal }
   const { trade } = asked
   const mismatch = checkTrade(lease.order, trade, gateway.account)
-  if (mismatch !== null) return { kind: 'mismatch', trade, mismatch, exchanges, isReversed }
-  if (isGoingBack(situation, trade)) return unconfirmed(exchanges, isReversed)
+  if (mismatch !== null) return { kind: 'mismatch', trade, mismatch, exchanges, reversal }
+  if (isGoingBack(situation, trade)) return unconfirmed(exchanges, reversal)
   const decision = decide(situation, trade)
   const closeNotBeforeAgeS = gateway.closeNotBeforeAgeS(lease.order.payWay)
   if (decision.action === 'close_gateway' && trade.state === 'paying' && lease.ageS < closeNotBeforeAgeS) {
     // The gateway refuses to close a trade this young; the sweeper comes back when it may.
-    return { kind: 'decided', trade, decision: WAIT, note: 'too early to close', exchanges, isReversed }
+    return { kind: 'decided', trade, decision: WAIT, note: 'too early to close', exchanges, reversal }
   }
-  return { kind: 'decided', trade, decision, note: null, exchanges, isReversed }
+  return { kind: 'decided', trade, decision, note: null, exchanges, reversal }
 }
 
 /**
@@ -63,16 +65,19 @@ export async function findOut(
 export async function repairAtGateway(investigation: Investigation, finding: Finding): Promise<Finding> {
   if (finding.kind !== 'decided' || finding.decision.action !== 'close_gateway') return finding
   const { gateway, lease, situation, options } = investigation
-  if (!investigation.hasTimeForCall()) return leaseEnding(finding.exchanges, false)
+  if (!investigation.hasTimeForCall()) return leaseEnding(finding.exchanges, 'none')
+  const isReversal = lease.order.payWay === 'bar_code'
+  // A reversal gives money back, so it is written before it is asked for, and only by who still has the order.
+  if (isReversal && !(await investigation.beginReversal())) return leaseEnding(finding.exchanges, 'none')
   const closing = await gateway.closeOrder(tradeRef(lease), options)
   const soFar = [...finding.exchanges, ...closing.exchanges]
-  if (closing.kind === 'unknown') return { kind: 'unknown', unknown: closing, exchanges: soFar, isReversed: false }
+  const reversal = isReversal ? reversalOf(closing) : 'none'
+  if (closing.kind === 'unknown') return { kind: 'unknown', unknown: closing, exchanges: soFar, reversal }
 
-  const isReversed = closing.kind !== 'refused' && lease.order.payWay === 'bar_code'
-  const again = await findOut(investigation, isReversed)
+  const again = await findOut(investigation, reversal)
   const exchanges = [...soFar, ...again.exchanges]
   if (again.kind !== 'decided') return { ...again, exchanges }
-  const said = isReversed && closing.kind === 'accepted' ? 'reversed' : closing.kind
+  const said = reversal === 'accepted' && closing.kind === 'accepted' ? 'reversed' : closing.kind
   const after = decideAfterClose(situation, finding.decision, said, again.trade)
   if (after.confirmed) return { ...again, decision: after, exchanges }
   if (closing.kind === 'refused') {
@@ -80,10 +85,17 @@ export async function repairAtGateway(investigation: Investigation, finding: Fin
   }
   // An accepted close of a trade that can still be paid, a reversed one that is paid: believing either half could rob
   // someone.
-  return unconfirmed(exchanges, isReversed)
+  return unconfirmed(exchanges, reversal)
 }
 
-function unconfirmed(exchanges: readonly Exchange[], isReversed: boolean): Finding {
+function reversalOf(closing: CloseOutcome): Reversal {
+  if (closing.kind === 'refused') return 'not_done'
+  if (closing.kind !== 'unknown') return 'accepted'
+  // Nothing was exchanged: the breaker was open, or there was no place for the call in time.
+  return closing.exchanges.length === 0 ? 'not_done' : 'unclear'
+}
+
+function unconfirmed(exchanges: readonly Exchange[], reversal: Reversal): Finding {
   const unknown: GatewayUnknown = {
     kind: 'unknown',
     duty: 'retry',
@@ -91,11 +103,11 @@ function unconfirmed(exchanges: readonly Exchange[], isReversed: boolean): Findi
     message: '网关已受理关闭或撤销，但订单状态与之不符',
     exchanges,
   }
-  return { kind: 'unknown', unknown, exchanges, isReversed }
+  return { kind: 'unknown', unknown, exchanges, reversal }
 }
 
 /** Somebody else may hold the order in a moment: nothing more is asked, so that two never ask at once. */
-function leaseEnding(exchanges: readonly Exchange[], isReversed: boolean): Finding {
+function leaseEnding(exchanges: readonly Exchange[], reversal: Reversal): Finding {
   const unknown: GatewayUnknown = {
     kind: 'unknown',
     duty: 'retry',
@@ -103,7 +115,7 @@ function leaseEnding(exchanges: readonly Exchange[], isReversed: boolean): Findi
     message: '同步超时，请稍后重试',
     exchanges,
   }
-  return { kind: 'unknown', unknown, exchanges, isReversed }
+  return { kind: 'unknown', unknown, exchanges, reversal }
 }
 
 function tradeRef({ order }: Lease, isReversed = false): TradeRef {

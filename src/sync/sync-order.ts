@@ -68,7 +68,7 @@ export function createSyncOrder(deps: SyncDeps) {
     let order = underWay.find(request.key)
     if (order !== null) return busy(request, order, startedMs)
     try {
-      const leased = await deps.orders.acquireLease(request.key)
+      const leased = await deps.orders.acquireLease(request.key, request)
       if (leased.kind === 'not_found') return report(request, null, { kind: 'not_found' }, startedMs)
       order = leased.kind === 'acquired' ? leased.lease.order : leased.order
       if (leased.kind === 'acquired') return await syncLeased(request, leased.lease, startedMs)
@@ -121,12 +121,13 @@ export function createSyncOrder(deps: SyncDeps) {
       young: lease.ageS < deps.policy.notFoundGraceS,
       gatewayOrderNo: lease.order.gatewayOrderNo,
       latePayment: deps.policy.latePayment,
-      reversedForS: lease.reversedForS,
+      reversalForS: lease.reversalForS,
     }
     const options = { priority: PRIORITY[request.source], traceId: request.traceId }
     // Counted from before the lease was taken, so never too long.
     const hasTimeForCall = () => deps.monotonicMs() - startedMs + gatewayCallMs < leaseMs
-    const investigation = { gateway, lease, situation, options, hasTimeForCall }
+    const beginReversal = async () => await deps.orders.beginReversal(lease, gatewayCallMs)
+    const investigation = { gateway, lease, situation, options, hasTimeForCall, beginReversal }
     const finding = await findOut(investigation)
     return request.dryRun ? finding : await repairAtGateway(investigation, finding)
   }

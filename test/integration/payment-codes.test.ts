@@ -32,7 +32,8 @@ async function expectUnchanged(id: string) {
 /** As if the reversal had been so many seconds earlier. */
 async function reversedBefore(id: string, seconds: number) {
   await service.pool.query(
-    `UPDATE orders SET reversed_at = reversed_at - $2::int * interval '1 second' WHERE id = $1`,
+    `UPDATE orders SET reversed_at = reversed_at - $2::int * interval '1 second',
+       reversal_begun_at = reversal_begun_at - $2::int * interval '1 second' WHERE id = $1`,
     [id, seconds],
   )
 }

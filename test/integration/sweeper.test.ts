@@ -144,7 +144,7 @@ describe('any number of instances share the work', () => {
     await makeOrdersDue(service.pool)
     expect(await service.service.orders.claimDue('wechat_pay', 10)).toEqual([BigInt(id)])
     expect(await service.service.orders.claimDue('wechat_pay', 10)).toEqual([])
-    const leased = await service.service.orders.acquireLease({ id: BigInt(id) as never })
+    const leased = await service.service.orders.acquireLease({ id: BigInt(id) as never }, { dryRun: false })
     expect(leased.kind).toBe('acquired')
     const { rows } = await service.pool.query(
       'SELECT next_sync_at > lease_expires_at AS later FROM orders WHERE id = $1',
@@ -156,7 +156,8 @@ describe('any number of instances share the work', () => {
   it('a process that cannot finish gives its leases back: its orders are due at once, those at rest stay at rest', async () => {
     const [open = '', settled = ''] = await registered(2)
     await service.pool.query("UPDATE orders SET status = 'success', next_sync_at = NULL WHERE id = $1", [settled])
-    for (const id of [open, settled]) await service.service.orders.acquireLease({ id: BigInt(id) as never })
+    for (const id of [open, settled])
+      await service.service.orders.acquireLease({ id: BigInt(id) as never }, { dryRun: false })
     expect(await service.sync(open)).toMatchObject({ code: 10007 })
     expect(await service.service.orders.releaseHeld()).toBe(2)
     const { rows } = await service.pool.query<{ id: string; lease_token: null; is_due: boolean | null }>(

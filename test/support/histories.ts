@@ -101,6 +101,8 @@ const historyArbitrary = fc.record({
     { weight: 1, arbitrary: fc.constant('hold' as const) },
   ),
   isOld: fc.boolean(),
+  /** Paid by a payment code: reversed, not closed. */
+  isCode: fc.boolean(),
   isNotified: fc.boolean(),
   hasWrongAmount: fc.oneof({ weight: 9, arbitrary: fc.constant(false) }, { weight: 1, arbitrary: fc.constant(true) }),
   steps: fc.array(stepArbitrary, { minLength: 2, maxLength: 12 }),
@@ -241,7 +243,7 @@ function createActor(world: World, history: History, id: string) {
       case 'failQuery':
         return gateway.addFaults([{ on: 'query', fault: step.fault, times: step.times, outTradeNo: id }])
       case 'failClose':
-        return gateway.addFaults([{ on: 'close', fault: step.fault, outTradeNo: id }])
+        return gateway.addFaults([{ on: history.isCode ? 'reverse' : 'close', fault: step.fault, outTradeNo: id }])
       case 'sync':
         return await sync(step.calls)
       case 'sweep':
@@ -293,9 +295,12 @@ function createActor(world: World, history: History, id: string) {
       if (attempt >= CALLS_TO_REST_MAX) throw new Error('it does not come to rest')
       // Nobody's any more: whoever took it is long over.
       if (busy === BUSY_MAX) await freeLease()
-      const { code, data } = await call(first)
+      const { code, data, msg } = await call(first)
       busy = code === 10007 ? busy + 1 : 0
-      const isQuiet = (code === 0 && data?.repair === false) || (code === 28100 && history.hasWrongAmount)
+      // Of a trade that was reversed "paid" is not believed for ten minutes: nothing changes for so long, either.
+      const isGoingBack = history.isCode && code === 20000 && msg.includes('网关已受理关闭或撤销')
+      const isQuiet =
+        (code === 0 && data?.repair === false) || (code === 28100 && history.hasWrongAmount) || isGoingBack
       const isFaulty = gateway.pendingFaults().some(({ outTradeNo, on }) => outTradeNo === id && on === 'query')
       quiet = isQuiet && !isFaulty ? quiet + 1 : 0
       // An open breaker answers at once; its probe comes after some seconds.
@@ -307,7 +312,9 @@ function createActor(world: World, history: History, id: string) {
   /** Days later, when the sweeper has come by as often as it wanted to: nothing is owed to anybody. */
   async function letDaysPass(): Promise<void> {
     for (let day = 0; day < DAYS_MAX && (await here()).isDue; day++) {
-      const past = ['created_at', 'expires_at', 'close_time'].map((name) => `${name} = ${name} - interval '1 day'`)
+      const past = ['created_at', 'expires_at', 'close_time', 'reversed_at', 'reversal_begun_at'].map(
+        (name) => `${name} = ${name} - interval '1 day'`,
+      )
       await sql(past.join(', '))
       await sweep()
       await comeToRest()
@@ -343,6 +350,7 @@ async function live(world: World, history: History): Promise<void> {
   const [first] = world.nodes[history.latePayment]
   const id = await first.register({
     channel: history.channel,
+    ...(history.isCode ? { payWay: 'bar_code' } : {}),
     status: history.status,
     createTime: new Date(Date.now() - (history.isOld ? 600_000 : 0)).toISOString(),
     ...(history.status === 'success' ? { payTime: new Date().toISOString() } : {}),

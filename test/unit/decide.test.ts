@@ -74,7 +74,7 @@ function situation(status: OrderStatus, over: Partial<Situation> = {}): Situatio
     young: false,
     gatewayOrderNo: null,
     latePayment: 'settle',
-    reversedForS: null,
+    reversalForS: null,
     ...over,
   }
 }
@@ -115,12 +115,12 @@ describe('the decision table', () => {
 
   it('a reversed trade that is paid is late, as one of a closed order is; until ten minutes after, it is going back', () => {
     for (const status of ['progress', 'fail', 'close'] as const) {
-      expect(said(status, 'paid', { reversedForS: 600 })).toBe('settle !paid_after_close')
-      expect(said(status, 'paid', { reversedForS: 600, latePayment: 'hold' })).toBe('none !paid_after_close')
+      expect(said(status, 'paid', { reversalForS: 600 })).toBe('settle !paid_after_close')
+      expect(said(status, 'paid', { reversalForS: 600, latePayment: 'hold' })).toBe('none !paid_after_close')
     }
-    expect(said('success', 'paid', { reversedForS: 600 })).toBe('none')
-    const goesBack = (state: TradeState, reversedForS: number | null) =>
-      isGoingBack(situation('progress', { reversedForS }), { state })
+    expect(said('success', 'paid', { reversalForS: 600 })).toBe('none')
+    const goesBack = (state: TradeState, reversalForS: number | null) =>
+      isGoingBack(situation('progress', { reversalForS }), { state })
     expect(goesBack('paid', 0)).toBe(true)
     expect(goesBack('paid', 599.9)).toBe(true)
     expect(goesBack('paid', 600)).toBe(false)

@@ -50,7 +50,7 @@ const SITUATION: Situation = {
   young: false,
   gatewayOrderNo: null,
   latePayment: 'settle',
-  reversedForS: null,
+  reversalForS: null,
 }
 const LEASE: Lease = {
   token: 't',
@@ -61,6 +61,8 @@ const LEASE: Lease = {
   expiresInS: -1,
   closedForS: null,
   reversedForS: null,
+  reversalForS: null,
+  reversalBegunAt: null,
   failures: 0,
 }
 
@@ -87,7 +89,8 @@ it.each([
   }
   const hasTimeForCall = () => calls.length < callsInTime
   const options = { priority: 'merchant', traceId: 't' } as const
-  const investigation = { gateway, lease: LEASE, situation: SITUATION, options, hasTimeForCall }
+  const beginReversal = async () => await Promise.resolve(true)
+  const investigation = { gateway, lease: LEASE, situation: SITUATION, options, hasTimeForCall, beginReversal }
   const finding = await repairAtGateway(investigation, await findOut(investigation))
   expect(calls).toEqual(expected)
   expect(finding.kind === 'unknown' && finding.unknown.reason).toBe(

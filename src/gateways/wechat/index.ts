@@ -105,7 +105,7 @@ export function createWechatGateway(config: WechatConfig, deps: WechatDeps): Gat
   async function reverseOrder(ref: TradeRef, options: CallOptions): Promise<CloseOutcome> {
     if (deps.reversal !== null) return await deps.reversal(ref, options)
     const message = '付款码订单的撤销未配置: WECHAT_API_V2_KEY, WECHAT_CLIENT_CERT, WECHAT_CLIENT_KEY'
-    return unknown('alert', 'configuration', message, [])
+    return deps.caller.notMade('reverse', options, unknown('alert', 'configuration', message, []))
   }
 
   /** One signed request and what its answer says. Nothing is sent while no answer could be verified. */

@@ -74,6 +74,10 @@ export function isCloseRefusal(code: string): boolean {
   ].includes(plain(code))
 }
 
+export function isReversedBefore(code: string): boolean {
+  return plain(code) === 'ORDERREVERSED'
+}
+
 /** An error body; anything may be missing from it. */
 export const errorSchema = z
   .object({ code: z.string().catch(''), message: z.string().catch('') })

@@ -6,7 +6,7 @@ import type { Deadline } from '../deadline.js'
 import type { TradeRef } from '../gateway.js'
 import type { Http, HttpOutcome } from '../http.js'
 import { createHosts, createXmlExchange } from './exchange.js'
-import { errorRow, identityOfV2, isCloseRefusal } from './trade.js'
+import { errorRow, identityOfV2, isCloseRefusal, isReversedBefore } from './trade.js'
 import { type Closing, notAnswered, told, UNREADABLE, type Unsettled, unsettled } from './unsettled.js'
 import {
   isSignedV2,
@@ -99,6 +99,9 @@ export function createV2Call(config: WechatV2Config, { http, now, clockWatch }: 
     const code = fields.get('err_code') ?? ''
     const message = told(fields.get('err_code_des') || code)
     if (operation === 'reverse' && fields.get('recall') === 'Y') return unsettled(exchange, { ...CALL_AGAIN, message })
+    // Reversed before, by whomever: as good as accepted, and "paid" is an old word now.
+    if (operation === 'reverse' && isReversedBefore(code))
+      return { kind: 'done', value: { kind: 'accepted' }, exchange }
     if (isCloseRefusal(code)) return { kind: 'done', value: { kind: 'refused', reason: code, message }, exchange }
     return unsettled(exchange, { ...errorRow(outcome.status, code), message, again: false })
   }

@@ -40,7 +40,8 @@ export function createWechatV2Gateway(config: WechatV2Config, deps: WechatV2Deps
   async function closeOrder(ref: TradeRef, options: CallOptions): Promise<CloseOutcome> {
     if (ref.payWay === 'bar_code') {
       if (deps.reversal !== null) return await deps.reversal(ref, options)
-      return unknown('alert', 'configuration', '付款码订单的撤销未配置: WECHAT_CLIENT_CERT, WECHAT_CLIENT_KEY', [])
+      const message = '付款码订单的撤销未配置: WECHAT_CLIENT_CERT, WECHAT_CLIENT_KEY'
+      return deps.caller.notMade('reverse', options, unknown('alert', 'configuration', message, []))
     }
     const called = await deps.caller.call('close', options, async (deadline, tryNo) =>
       v2.closeTry(await v2.send('close', numberOf(ref), tryNo, deadline), 'close'),
