@@ -316,7 +316,14 @@ function firstSyncAt(order: NewOrder, createdAt: Date, expiresAt: Date, now: Dat
   if (order.channel === null) return null
   const ageS = (now.getTime() - createdAt.getTime()) / 1000
   const expiresInS = (expiresAt.getTime() - now.getTime()) / 1000
-  const delayS = nextSyncDelayS({ status: order.status, trade: 'paying', ageS, expiresInS, closedForS: null })
+  // One whose creation lies ahead is new all the same.
+  const delayS = nextSyncDelayS({
+    status: order.status,
+    trade: 'paying',
+    ageS: Math.max(0, ageS),
+    expiresInS,
+    closedForS: null,
+  })
   if (delayS === null) return null
   const isOld = ageS > FIRST_SYNC_NOT_BEFORE_S || expiresInS <= 0
   return new Date(now.getTime() + (isOld ? FIRST_SYNC_NOT_BEFORE_S : delayS) * 1000)

@@ -27,6 +27,7 @@ export type SyncedOrder = Readonly<{
   /** As it is after the sync. */
   status: OrderStatus
   trade: TradeState
+  /** Negative where its creation lies ahead: it was written with a wrong offset, or by a clock that is ahead. */
   ageS: number
   /** Until expiry; negative where it is past. */
   expiresInS: number
@@ -46,7 +47,8 @@ export function nextSyncDelayS(order: SyncedOrder): number | null {
   }
   if (order.status !== 'progress' && order.status !== 'fail' && !isPayableThere) return null
   const step = AFTER_CREATION_S.find((at) => at > order.ageS)
-  const next = step === undefined ? OPEN_EVERY_S : step - order.ageS
+  // One whose creation lies hours ahead may be paid by now. Nor is it taken for new until then, and asked for every 5 s.
+  const next = step === undefined ? OPEN_EVERY_S : Math.min(step - order.ageS, OPEN_EVERY_S)
   // Expiry is a due time of its own, so that an order is closed when its time is over and not half an hour later.
   return order.expiresInS > 0 ? Math.min(next, order.expiresInS) : next
 }

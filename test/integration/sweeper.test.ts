@@ -122,6 +122,17 @@ describe('orders come right by themselves', () => {
     expect(exceptions).toMatchObject([{ kind: 'paid_after_close', state: 'open' }])
     expect(await dueInS([id])).toEqual([null])
   })
+
+  it('an order whose creation lies hours ahead is asked about at once, and at least every half hour', async () => {
+    const [id = ''] = await registered(1, { createTime: past(-480), expiredTime: past(-510) })
+    service.wechat.putTrade(id, { state: 'NOTPAY', amount: 1000 })
+    expect((await dueInS([id]))[0]).toBeLessThanOrEqual(5)
+    await makeOrdersDue(service.pool)
+    await finishRounds(sweeperOf(service))
+    const [due] = await dueInS([id])
+    expect(due).toBeGreaterThan(1_790)
+    expect(due).toBeLessThanOrEqual(1_980)
+  })
 })
 
 describe('any number of instances share the work', () => {

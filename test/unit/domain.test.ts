@@ -231,6 +231,17 @@ describe('the schedule', () => {
     expect(nextSyncDelayS({ ...live, status: 'fail', ageS })).toBe(delayS)
   })
 
+  // Written with the wrong offset, or by a clock that is ahead.
+  it.each([
+    [-3, 8],
+    [-600, 605],
+    [-28_800, 1800],
+    [-315_360_000, 1800],
+  ])('an order whose creation lies ahead (%s s old) is asked for again after %s s all the same', (ageS, delayS) => {
+    expect(nextSyncDelayS({ ...live, ageS, expiresInS: 1800 - ageS })).toBe(delayS)
+    expect(nextSyncDelayS({ ...live, status: 'fail', ageS, expiresInS: 1800 - ageS })).toBe(delayS)
+  })
+
   it('expiry is a due time of its own', () => {
     expect(nextSyncDelayS({ ...live, ageS: 600, expiresInS: 7 })).toBe(7)
     expect(nextSyncDelayS({ ...live, ageS: 600, expiresInS: 0 })).toBe(1200)
