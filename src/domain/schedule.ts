@@ -13,7 +13,7 @@ const OPEN_EVERY_S = 1800
  */
 const LATE_WATCH_S = [300, 3600, 86_400] as const
 
-/** After failures: 30 s doubling up to half an hour; a row that only a human can mend is parked up to a day. Seconds. */
+/** After failures: 30 s doubling up to half an hour; what only a human can mend is parked up to a day. Seconds. */
 const FAILURE_FIRST_S = 30
 const UNKNOWN_MAX_S = 1800
 const PARKED_MAX_S = 86_400
@@ -46,6 +46,8 @@ export function nextSyncDelayS(order: SyncedOrder): number | null {
     return mayCome ? nextLateWatchS(closedForS) : null
   }
   if (order.status !== 'progress' && order.status !== 'fail' && !isPayableThere) return null
+  // Refunded there and never settled here: nothing but a human's work will change it. As far again as it is old.
+  if (order.trade === 'refunded') return Math.min(Math.max(order.ageS, OPEN_EVERY_S), PARKED_MAX_S)
   const step = AFTER_CREATION_S.find((at) => at > order.ageS)
   // One whose creation lies hours ahead may be paid by now. Nor is it taken for new until then, and asked for every 5 s.
   const next = step === undefined ? OPEN_EVERY_S : Math.min(step - order.ageS, OPEN_EVERY_S)

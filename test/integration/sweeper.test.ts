@@ -133,6 +133,21 @@ describe('orders come right by themselves', () => {
     expect(due).toBeGreaterThan(1_790)
     expect(due).toBeLessThanOrEqual(1_980)
   })
+
+  it('an old order that is refunded there and was never settled here comes to a daily look, resolved or not', async () => {
+    const [id = ''] = await registered(1, { createTime: past(60 * 1_440), expiredTime: past(59 * 1_440) })
+    service.wechat.putTrade(id, { state: 'REFUND', amount: 1000, refunded: 1000 })
+    for (const looks of [1, 2]) {
+      await makeOrdersDue(service.pool)
+      await finishRounds(sweeperOf(service))
+      const { order, syncs, exceptions } = await service.history(id)
+      expect({ status: order.status, syncs: syncs.length }).toEqual({ status: 'progress', syncs: looks })
+      const [due] = await dueInS([id])
+      expect(due).toBeGreaterThan(86_390)
+      expect(due).toBeLessThanOrEqual(95_040)
+      await service.ops('POST', `/ops/exceptions/${exceptions[0]?.id}/resolve`, { note: 'refunded by hand' })
+    }
+  })
 })
 
 describe('any number of instances share the work', () => {

@@ -242,6 +242,20 @@ describe('the schedule', () => {
     expect(nextSyncDelayS({ ...live, status: 'fail', ageS, expiresInS: 1800 - ageS })).toBe(delayS)
   })
 
+  it.each([
+    [60, 1800],
+    [1800, 1800],
+    [40_000, 40_000],
+    [5_184_000, 86_400],
+  ])(
+    'an order %s s old that was never settled and is refunded is asked for after %s s: rarer and rarer',
+    (ageS, delayS) => {
+      for (const status of ['progress', 'fail'] as const)
+        for (const expiresInS of [7, -5])
+          expect(nextSyncDelayS({ ...live, status, trade: 'refunded', ageS, expiresInS })).toBe(delayS)
+    },
+  )
+
   it('expiry is a due time of its own', () => {
     expect(nextSyncDelayS({ ...live, ageS: 600, expiresInS: 7 })).toBe(7)
     expect(nextSyncDelayS({ ...live, ageS: 600, expiresInS: 0 })).toBe(1200)
