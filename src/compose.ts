@@ -144,6 +144,7 @@ export async function composeCore(config: Config, overrides: Overrides = {}) {
     log,
     observer: metrics.courier,
     monotonicMs: () => performance.now(),
+    now,
   })
 
   return {

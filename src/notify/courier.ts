@@ -14,6 +14,11 @@ import type { AttemptOutcome, ClaimedNotice, NoticeAttempt, Outbox } from '../st
 
 /** CONTRACT: 5 s for a merchant's whole answer, connecting and the last byte included. */
 const SEND_MS_MAX = 5_000
+/**
+ * A send begins so soon after its claim or not at all: 10 s after a commit that found the claim (SEND_OVER_S in
+ * src/store/orders.ts) the newer notice may be sent, and this one has to be over by then.
+ */
+const SEND_BEGINS_MS_MAX = 10_000 - SEND_MS_MAX
 /** `SUCCESS` has 7; what goes on longer than this is not read. */
 const ANSWER_BYTES_MAX = 64 * 1024
 /** Servers commonly drop idle connections after 5 s; ours go a second before, so that a send rarely meets a closing one. */
@@ -43,7 +48,12 @@ export type CourierDeps = Readonly<{
   log: Log
   observer: CourierObserver
   monotonicMs: () => number
+  /** The system's clock, in milliseconds. */
+  now: () => number
 }>
+
+/** One moment by both clocks. */
+type Moment = Readonly<{ monotonicMs: number; wallMs: number }>
 
 /** Delivers the outbox: claim, sign, POST, record, and on failure again by the schedule. */
 export function createCourier(deps: CourierDeps) {
@@ -71,8 +81,10 @@ export function createCourier(deps: CourierDeps) {
 
   /** One round: claims what there is room for, starts sending it, and waits for room. True where there may be more. */
   async function runOnce(): Promise<boolean> {
+    // Before the claim is asked for: it cannot be older than this says.
+    const askedAt = { monotonicMs: deps.monotonicMs(), wallMs: deps.now() }
     const claimed = await deps.outbox.claim(places.left(), SENDS_PER_HOST_MAX, placesLeftByHost())
-    for (const notice of claimed) places.occupy(deliverAtHost(notice))
+    for (const notice of claimed) places.occupy(deliverAtHost(notice, askedAt))
     if (claimed.length === 0) return false
     await places.room()
     return true
@@ -88,11 +100,11 @@ export function createCourier(deps: CourierDeps) {
     return left
   }
 
-  async function deliverAtHost(notice: ClaimedNotice): Promise<void> {
+  async function deliverAtHost(notice: ClaimedNotice, askedAt: Moment): Promise<void> {
     const { host } = notice
     sendsByHost.set(host, (sendsByHost.get(host) ?? 0) + 1)
     try {
-      await deliver(notice)
+      await deliver(notice, askedAt)
     } catch (error) {
       // The database went away: the claim ends by itself and the notice is due again.
       deps.log.error({
@@ -118,7 +130,18 @@ export function createCourier(deps: CourierDeps) {
     if (slowHosts.size > SLOW_HOSTS_MAX && first !== undefined) slowHosts.delete(first)
   }
 
-  async function deliver(notice: ClaimedNotice): Promise<void> {
+  /** The longer of both: a machine that is suspended stops the one clock, and people set the other one back. */
+  function msSince(moment: Moment): number {
+    return Math.max(deps.monotonicMs() - moment.monotonicMs, deps.now() - moment.wallMs)
+  }
+
+  async function deliver(notice: ClaimedNotice, askedAt: Moment): Promise<void> {
+    if (msSince(askedAt) > SEND_BEGINS_MS_MAX) {
+      // This process was stopped meanwhile, and something newer may have been told. The claim ends by itself, and what is
+      // not superseded is due again.
+      deps.log.warn({ event: 'notice_not_sent', traceId: notice.traceId, noticeId: notice.id.toString() })
+      return
+    }
     const startedMs = deps.monotonicMs()
     const refusal = whyNotAllowed(notice.url, deps.allowHosts)
     const answer =

@@ -3,8 +3,11 @@ import type { AddressInfo } from 'node:net'
 
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 
+import { createLog } from '../../src/log.js'
+import { createCourier } from '../../src/notify/courier.js'
 import { createMerchantSandbox, type MerchantSandbox } from '../../src/sandbox/merchant.js'
 import { createNotices } from '../../src/store/notices.js'
+import { createOutbox } from '../../src/store/outbox.js'
 import { finishRounds, makeNoticesDue } from '../support/rounds.js'
 import { SECRET, startService, type TestService } from '../support/service.js'
 
@@ -415,6 +418,82 @@ describe('an order of which there is something newer to tell', () => {
       ])
     },
   )
+})
+
+describe('a courier that was stopped between its claim and its send', () => {
+  /** As SIGSTOP, or a machine that is moved, stops one; the test lets it go on. A stopped machine's monotonic clock stands still. */
+  async function stoppedCourier(clock: Readonly<{ monotonicMs: () => number; now: () => number }>) {
+    const outbox = createOutbox(service.pool)
+    let claimed: () => void = () => undefined
+    let goOn: () => void = () => undefined
+    const isClaimed = new Promise<void>((resolve) => {
+      claimed = resolve
+    })
+    const isGoingOn = new Promise<void>((resolve) => {
+      goOn = resolve
+    })
+    const courier = createCourier({
+      outbox: {
+        ...outbox,
+        claim: async (...asked) => {
+          const notices = await outbox.claim(...asked)
+          claimed()
+          await isGoingOn
+          return notices
+        },
+      },
+      signing: { secret: SECRET, type: 'MD5' },
+      allowHosts: [],
+      log: createLog('silent'),
+      observer: { attempted: () => undefined, delivered: () => undefined, died: () => undefined },
+      ...clock,
+    })
+    const round = courier.runOnce()
+    await isClaimed
+    return async () => {
+      goOn()
+      await round
+      await courier.drain()
+      courier.close()
+    }
+  }
+
+  it.each([
+    ['its process', { monotonicMs: 5_001, wallMs: 5_001 }],
+    ['its machine', { monotonicMs: 0, wallMs: 5_001 }],
+    ['its process, and the clock set back', { monotonicMs: 5_001, wallMs: -3_600_000 }],
+  ])('%s: does not tell what is over after what is newer', async (_stopped, passed) => {
+    const { sandbox, url } = await openMerchant()
+    const id = await service.register({ notifyUrl: url })
+    service.wechat.putTrade(id, { state: 'CLOSED', amount: 1000 })
+    await service.sync(id)
+    const clock = { monotonicMs: performance.now(), wallMs: Date.now() }
+    const goOn = await stoppedCourier({ monotonicMs: () => clock.monotonicMs, now: () => clock.wallMs })
+    service.wechat.putTrade(id, { state: 'SUCCESS', amount: 1000 })
+    expect(await service.sync(id)).toMatchObject({ data: { gatewayStatus: 'pay_success', repair: true } })
+    await makeNoticesDue(service.pool)
+    await finishRounds(service.service.courier)
+    clock.monotonicMs += passed.monotonicMs
+    clock.wallMs += passed.wallMs
+    await goOn()
+    expect(sandbox.notices().map(({ body }) => body['status'])).toEqual(['success'])
+  })
+
+  it('leaves what it did not send as it was: due again once the claim is over, no send counted', async () => {
+    const { sandbox, url } = await openMerchant()
+    const id = await noticeTo(url)
+    let monotonicMs = 0
+    const goOn = await stoppedCourier({ monotonicMs: () => monotonicMs, now: Date.now })
+    monotonicMs = 5_001
+    await goOn()
+    expect(sandbox.notices()).toEqual([])
+    const left = await noticeOf(id)
+    expect(left).toMatchObject({ state: 'pending', attempts: 0, tries: [] })
+    expect(left.due_s).toBeGreaterThan(0)
+    await makeNoticesDue(service.pool)
+    await finishRounds(service.service.courier)
+    expect(await noticeOf(id)).toMatchObject({ state: 'delivered', attempts: 1 })
+  })
 })
 
 describe('what is not sent at all', () => {
