@@ -262,20 +262,20 @@ export function createBatches(pool: pg.Pool, options: Readonly<{ channels: reado
     return { batch, token }
   }
 
-  /** Keeps the claim, writes what was finished, puts off what was busy. Null where the claim was lost: nothing is written. */
+  /** Keeps the claim, writes what was finished, puts off what is to be tried again. Null where the claim was lost: nothing is written. */
   async function renew(
     { batch, token }: BatchClaim,
     finished: readonly FinishedItem[],
-    busy: readonly OrderId[],
-    busyDelayS: number,
+    postponed: readonly OrderId[],
+    delayS: number,
   ): Promise<BatchState | null> {
     const values = [
       batch.id.toString(),
       token,
       finished.map(({ orderId }) => orderId.toString()),
       finished.map(({ result }) => result),
-      busy.map((orderId) => orderId.toString()),
-      busyDelayS,
+      postponed.map((orderId) => orderId.toString()),
+      delayS,
     ]
     const { rows } = await pool.query<{ state: BatchState }>({ ...RENEW, values })
     return rows[0]?.state ?? null

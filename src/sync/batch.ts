@@ -20,15 +20,19 @@ export type BatchRunnerDeps = Readonly<{
 const RUNS_MAX = 4
 /** Between two looks at a batch: results are written, the claim is renewed, a cancellation is seen. Milliseconds. */
 const TICK_MS = 200
-/** A busy order is asked for again after this, until its other lease has run out for sure (12 × 5 s). Seconds. */
-const BUSY_DELAY_S = 5
-const BUSY_TRIES_MAX = 12
+/**
+ * A busy order is asked for again after this, until its other lease has run out for sure (12 × 5 s); so is one whose sync
+ * threw. By then no statement of that sync runs any more (5 s), so that what it committed is found. Seconds.
+ */
+const AGAIN_DELAY_S = 5
+const TRIES_MAX = 12
 
 type Run = {
   readonly claim: BatchClaim
   readonly running: Set<Promise<void>>
   finished: FinishedItem[]
-  busy: OrderId[]
+  /** To be asked for again. */
+  postponed: OrderId[]
   /** Syncs that may start now; grows with time by the batch's rate, up to one second's worth. */
   allowance: number
   atMs: number
@@ -60,7 +64,7 @@ export function createBatchRunner(deps: BatchRunnerDeps) {
           claim,
           running: new Set(),
           finished: [],
-          busy: [],
+          postponed: [],
           allowance: 1,
           atMs: deps.monotonicMs(),
         })
@@ -90,13 +94,13 @@ export function createBatchRunner(deps: BatchRunnerDeps) {
     }
   }
 
-  /** Writes what was finished since the last look. Where that fails, it is written at the next one. */
+  /** Writes what was finished or put off since the last look. Where that fails, it is written at the next one. */
   async function flush(run: Run) {
     const finished = run.finished.slice()
-    const busy = run.busy.slice()
-    const state = await batches.renew(run.claim, finished, busy, BUSY_DELAY_S)
+    const postponed = run.postponed.slice()
+    const state = await batches.renew(run.claim, finished, postponed, AGAIN_DELAY_S)
     run.finished.splice(0, finished.length)
-    run.busy.splice(0, busy.length)
+    run.postponed.splice(0, postponed.length)
     return state
   }
 
@@ -134,17 +138,20 @@ export function createBatchRunner(deps: BatchRunnerDeps) {
 
   async function work(run: Run, item: BatchItem): Promise<void> {
     const result = await resultOf(run, item)
-    if (result === 'busy' && item.tries < BUSY_TRIES_MAX) run.busy.push(item.orderId)
+    if (result === null) run.postponed.push(item.orderId)
     else run.finished.push({ orderId: item.orderId, result })
   }
 
-  async function resultOf({ claim }: Run, item: BatchItem): Promise<BatchResult> {
+  /** Null where it is to be asked for again. */
+  async function resultOf({ claim }: Run, item: BatchItem): Promise<BatchResult | null> {
     const { batch } = claim
     try {
       if (item.tries > 1 && !batch.dryRun) {
         const committed = await batches.findCommitted(item)
         if (committed !== null) return resultOfRecord(committed)
       }
+      // The last sync threw as well, and committed nothing.
+      if (item.tries > TRIES_MAX) return 'failed'
       const outcome = await deps.syncOrder({
         key: { id: item.orderId },
         traceId: item.traceId,
@@ -154,10 +161,11 @@ export function createBatchRunner(deps: BatchRunnerDeps) {
         clientIp: null,
         dryRun: batch.dryRun,
       })
-      return resultOfOutcome(outcome)
+      return outcome.kind === 'busy' && item.tries < TRIES_MAX ? null : resultOfOutcome(outcome)
     } catch (error) {
       log.error({ event: 'batch_item_failed', traceId: item.traceId, orderId: item.orderId.toString(), err: error })
-      return 'failed'
+      // The commit's answer may be what was lost: the next try looks for it first. A dry run commits nothing.
+      return batch.dryRun || item.tries > TRIES_MAX ? 'failed' : null
     }
   }
 

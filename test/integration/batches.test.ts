@@ -1,5 +1,8 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 
+import { createLog } from '../../src/log.js'
+import { createBatches } from '../../src/store/batches.js'
+import { createBatchRunner } from '../../src/sync/batch.js'
 import { startService, type TestService } from '../support/service.js'
 import { proxyDatabase } from '../support/tcp-proxy.js'
 
@@ -37,6 +40,14 @@ async function create(body: Record<string, unknown>): Promise<Batch> {
 
 async function batch(id: string): Promise<Batch> {
   return (await service.ops('GET', `/ops/batches/${id}`)).body as Batch
+}
+
+/** What was put off is due now, and what is under way stays so: the tests' way to let time pass. */
+async function makeItemsDue(id: string): Promise<void> {
+  await service.pool.query(
+    "UPDATE batch_items SET due_at = now() WHERE batch_id = $1 AND due_at < now() + interval '6 seconds'",
+    [id],
+  )
 }
 
 /** Orders of one minute of their own, so that a batch can choose exactly them. */
@@ -145,6 +156,52 @@ describe('a batch', () => {
     await run()
     expect(await batch(id)).toMatchObject({ state: 'done', results: { settled: { count: 1, fen: 1000 } } })
     expect((await service.history(ids[0] ?? '')).syncs).toHaveLength(1)
+  })
+
+  it('counts a repair, once, whose commit was done although its answer was lost', async () => {
+    const { proxy, url } = await proxyDatabase(service.database.url)
+    const own = await startService({
+      database: service.database,
+      sandboxes: service,
+      environment: { DATABASE_URL: url },
+    })
+    try {
+      const { ids, window } = await orders([{ state: 'SUCCESS' }])
+      const { id } = await create(window)
+      // The commit's second try finds no database either.
+      const isLost = proxy.cutOn('commit_sync', 'after').then(() => proxy.setMode('closed'))
+      await own.service.batchRunner.runOnce()
+      await isLost
+      await expect.poll(async () => await own.service.batchRunner.runOnce().catch(() => false)).toBe(false)
+      proxy.setMode('open')
+      const { runOnce } = own.service.batchRunner
+      for (let rounds = 0; (await runOnce()) && rounds < 100; rounds++) await makeItemsDue(id)
+      expect(await batch(id)).toMatchObject({ state: 'done', results: { settled: { count: 1, fen: 1000 } } })
+      expect(await service.history(ids[0] ?? '')).toMatchObject({ syncs: [{}], repairs: [{}] })
+    } finally {
+      await own.stop()
+      await proxy.close()
+    }
+  })
+
+  it('asks again about an order whose sync throws, a bounded number of times', async () => {
+    const { window } = await orders([null])
+    const { id } = await create(window)
+    let asked = 0
+    const runner = createBatchRunner({
+      batches: createBatches(service.pool, { channels: ['wechat_pay'], takenMs: 34_000 }),
+      gateways: { wechat_pay: { availability: () => 'closed' } },
+      syncOrder: async () => {
+        asked += 1
+        throw new Error('the database went away')
+      },
+      concurrency: 8,
+      log: createLog('silent'),
+      monotonicMs: () => performance.now(),
+    })
+    for (let rounds = 0; (await runner.runOnce()) && rounds < 100; rounds++) await makeItemsDue(id)
+    expect(await batch(id)).toMatchObject({ state: 'done', results: { failed: { count: 1, fen: 1000 } } })
+    expect(asked).toBe(12)
   })
 
   it('does not keep a process from leaving in good order while the database is away', async () => {
