@@ -98,10 +98,14 @@ SELECT made.id, (SELECT count(*)::int FROM items) AS total FROM made`
 const CLAIM = {
   name: 'claim_batch',
   text: `
+WITH free AS (
+  SELECT id AS free_id, claim_token IS NOT NULL AS was_left FROM batches
+  WHERE state = 'running' AND (claim_expires_at IS NULL OR claim_expires_at <= now())
+  ORDER BY id <= $2, id LIMIT 1 FOR UPDATE SKIP LOCKED
+)
 UPDATE batches SET claim_token = $1, claim_expires_at = clock_timestamp() + ${CLAIM_S} * interval '1 second'
-WHERE id = (SELECT id FROM batches WHERE state = 'running' AND (claim_expires_at IS NULL OR claim_expires_at <= now())
-  ORDER BY id LIMIT 1 FOR UPDATE SKIP LOCKED)
-RETURNING ${BATCH_COLUMNS}`,
+FROM free WHERE id = free_id
+RETURNING ${BATCH_COLUMNS}, was_left`,
 }
 
 /** Results and the claim's renewal in one statement: who lost the claim writes nothing. */
@@ -245,12 +249,21 @@ export function createBatches(pool: pg.Pool, options: Readonly<{ channels: reado
     return rows.length === 0 ? null : await progressOf(onlyOf(rows))
   }
 
-  /** Takes a batch that nobody runs. What an earlier runner left under way is due at once. */
-  async function claim(): Promise<BatchClaim | null> {
+  /**
+   * Takes a batch that nobody runs: the next one after `afterId`, from the first one again where there is none. What a
+   * runner that died left under way is due at once.
+   */
+  async function claim(afterId: bigint): Promise<BatchClaim | null> {
     const token = randomUUID()
-    const { rows } = await pool.query<BatchRow>({ ...CLAIM, values: [token] })
-    if (rows.length === 0) return null
-    const batch = onlyOf(rows)
+    const { rows } = await pool.query<BatchRow & { was_left: boolean }>({
+      ...CLAIM,
+      values: [token, afterId.toString()],
+    })
+    const [row] = rows
+    if (row === undefined) return null
+    const batch = batchOf(row)
+    // Given back in good order it is whole, and what was put off stays so.
+    if (!row.was_left && batch.total > 0) return { batch, token }
     await pool.query(
       `WITH whole AS (
          UPDATE batches SET total = (SELECT count(*) FROM batch_items WHERE batch_id = $1) WHERE id = $1 AND claim_token = $2

@@ -16,7 +16,10 @@ export type BatchRunnerDeps = Readonly<{
   monotonicMs: () => number
 }>
 
-/** Batches that one process runs at once; others wait for it or for another process. */
+/**
+ * Batches that one process runs at once; others wait for it or for another process. One that can do nothing, since its
+ * gateway is down or not configured here or all that is left was put off, makes place for them.
+ */
 const RUNS_MAX = 4
 /** Between two looks at a batch: results are written, the claim is renewed, a cancellation is seen. Milliseconds. */
 const TICK_MS = 200
@@ -36,6 +39,10 @@ type Run = {
   /** Syncs that may start now; grows with time by the batch's rate, up to one second's worth. */
   allowance: number
   atMs: number
+  /** Some of its orders were asked for. */
+  hasBegun: boolean
+  /** At the last look nothing was under way, and nothing could be asked for. */
+  isIdle: boolean
 }
 
 const RESULT_OF_ACTION = {
@@ -54,27 +61,38 @@ const RESULT_OF_ACTION = {
 export function createBatchRunner(deps: BatchRunnerDeps) {
   const { batches, log } = deps
   const runs = new Map<bigint, Run>()
+  /** Batches are claimed in turn, from here on, so that those which make place for each other keep nobody out. */
+  let lastClaimedId = 0n
 
   /** One look at everything. True where a batch is under way. */
   async function runOnce(): Promise<boolean> {
-    if (runs.size < RUNS_MAX) {
-      const claim = await batches.claim()
-      if (claim !== null) {
-        runs.set(claim.batch.id, {
-          claim,
-          running: new Set(),
-          finished: [],
-          postponed: [],
-          allowance: 1,
-          atMs: deps.monotonicMs(),
-        })
-        log.info({ event: 'batch_claimed', traceId: claim.batch.traceId, batchId: claim.batch.id.toString() })
-      }
-    }
+    await admit()
     for (const run of runs.values()) await tick(run)
     if (runs.size === 0) return false
     await new Promise((resolve) => setTimeout(resolve, TICK_MS))
     return true
+  }
+
+  /** Claims one more batch where there is a place, or where one that idles gives its own: that which was claimed first. */
+  async function admit(): Promise<void> {
+    const idle = [...runs.values()].find(({ isIdle }) => isIdle)
+    if (runs.size >= RUNS_MAX && idle === undefined) return
+    const claim = await batches.claim(lastClaimedId)
+    if (claim === null) return
+    lastClaimedId = claim.batch.id
+    runs.set(claim.batch.id, {
+      claim,
+      running: new Set(),
+      finished: [],
+      postponed: [],
+      allowance: 1,
+      atMs: deps.monotonicMs(),
+      hasBegun: false,
+      isIdle: false,
+    })
+    if (runs.size <= RUNS_MAX || idle === undefined) return
+    runs.delete(idle.claim.batch.id)
+    await batches.release(idle.claim)
   }
 
   async function tick(run: Run): Promise<void> {
@@ -88,7 +106,7 @@ export function createBatchRunner(deps: BatchRunnerDeps) {
     } else if (state === null) {
       // Somebody else runs it now. What is under way here ends, and they find it by its trace id.
       runs.delete(run.claim.batch.id)
-    } else if (run.running.size === 0 && run.finished.length === 0) {
+    } else if (isQuiet(run)) {
       await batches.release(run.claim)
       runs.delete(run.claim.batch.id)
     }
@@ -120,6 +138,7 @@ export function createBatchRunner(deps: BatchRunnerDeps) {
     const nowMs = deps.monotonicMs()
     run.allowance = Math.min(ratePerS, run.allowance + ((nowMs - run.atMs) / 1000) * ratePerS)
     run.atMs = nowMs
+    run.isIdle = false
     const room = Math.min(deps.concurrency - run.running.size, Math.floor(run.allowance))
     // While a gateway is known to be down its orders wait; burning through them would learn nothing.
     const open = Object.keys(deps.gateways).filter((channel) => deps.gateways[channel]?.availability() === 'closed')
@@ -130,10 +149,20 @@ export function createBatchRunner(deps: BatchRunnerDeps) {
     const items = open.length > 0 ? await batches.take(run.claim, open, room) : []
     if (probed.length > 0 && run.running.size === 0) items.push(...(await batches.take(run.claim, probed, 1)))
     run.allowance -= items.length
+    run.isIdle = items.length === 0 && isQuiet(run)
+    if (items.length > 0) tellBegun(run)
     for (const item of items) {
       const worked: Promise<void> = work(run, item).finally(() => run.running.delete(worked))
       run.running.add(worked)
     }
+  }
+
+  /** Not when it is claimed: a batch that can do nothing may be claimed again and again. */
+  function tellBegun(run: Run): void {
+    if (run.hasBegun) return
+    run.hasBegun = true
+    const { traceId, id } = run.claim.batch
+    log.info({ event: 'batch_claimed', traceId, batchId: id.toString() })
   }
 
   async function work(run: Run, item: BatchItem): Promise<void> {
@@ -180,6 +209,11 @@ export function createBatchRunner(deps: BatchRunnerDeps) {
 }
 
 export type BatchRunner = ReturnType<typeof createBatchRunner>
+
+/** Nothing is under way, and all that was is written. */
+function isQuiet({ running, finished, postponed }: Run): boolean {
+  return running.size === 0 && finished.length === 0 && postponed.length === 0
+}
 
 function resultOfOutcome(outcome: SyncOutcome): BatchResult {
   switch (outcome.kind) {

@@ -43,10 +43,10 @@ async function batch(id: string): Promise<Batch> {
 }
 
 /** What was put off is due now, and what is under way stays so: the tests' way to let time pass. */
-async function makeItemsDue(id: string): Promise<void> {
+async function makeItemsDue(id: string, within = '6 seconds'): Promise<void> {
   await service.pool.query(
-    "UPDATE batch_items SET due_at = now() WHERE batch_id = $1 AND due_at < now() + interval '6 seconds'",
-    [id],
+    'UPDATE batch_items SET due_at = now() WHERE batch_id = $1 AND due_at < now() + $2::interval',
+    [id, within],
   )
 }
 
@@ -139,9 +139,13 @@ describe('a batch', () => {
   it('whose runner died after a commit and before its report counts that repair, once', async () => {
     const { ids, window } = await orders([{ state: 'SUCCESS' }])
     const { id } = await create(window)
-    // What a runner leaves behind that is killed there: the item taken, the sync committed, no result.
+    // What a runner leaves behind that is killed there: its claim, the item taken, the sync committed, no result.
     const { rows } = await service.pool.query<{ trace_id: string }>(
       `UPDATE batch_items SET tries = 1, due_at = now() + interval '1 hour' WHERE batch_id = $1 RETURNING trace_id`,
+      [id],
+    )
+    await service.pool.query(
+      'UPDATE batches SET claim_token = gen_random_uuid(), claim_expires_at = now() WHERE id = $1',
       [id],
     )
     await service.service.syncOrder({
@@ -202,6 +206,64 @@ describe('a batch', () => {
     for (let rounds = 0; (await runner.runOnce()) && rounds < 100; rounds++) await makeItemsDue(id)
     expect(await batch(id)).toMatchObject({ state: 'done', results: { failed: { count: 1, fen: 1000 } } })
     expect(asked).toBe(12)
+  })
+
+  it.each(['open', 'not configured'] as const)(
+    'whose gateway is %s keeps no place from another gateway’s, and goes on once it can',
+    async (state) => {
+      const waiting: Batch[] = []
+      // More than a process runs at once.
+      while (waiting.length < 6) waiting.push(await create((await orders([{ state: 'SUCCESS' }])).window))
+      const { window } = await orders([])
+      const alipayId = await service.register({ channel: 'ali_pay', createTime: window.createdFrom })
+      service.alipay.putTrade(alipayId, { state: 'TRADE_SUCCESS', amount: 1000 })
+      const alipay = await create(window)
+      const reachable = { availability: () => 'closed' as const }
+      const runner = createBatchRunner({
+        batches: createBatches(service.pool, { channels: ['wechat_pay', 'ali_pay'], takenMs: 34_000 }),
+        gateways: {
+          ali_pay: reachable,
+          ...(state === 'open' ? { wechat_pay: { availability: () => state } } : {}),
+        },
+        syncOrder: service.service.syncOrder,
+        concurrency: 8,
+        log: createLog('silent'),
+        monotonicMs: () => performance.now(),
+      })
+      for (let rounds = 0; rounds < 12; rounds++) await runner.runOnce()
+      expect(await batch(alipay.id)).toMatchObject({ state: 'done', results: { settled: { count: 1, fen: 1000 } } })
+      await runner.drain()
+      for (const { id } of waiting) expect(await batch(id)).toMatchObject({ state: 'running', done: 0 })
+      await run()
+      for (const { id } of waiting) {
+        expect(await batch(id)).toMatchObject({ state: 'done', results: { settled: { count: 1, fen: 1000 } } })
+      }
+    },
+  )
+
+  it('that is given back and claimed again asks no sooner for what was put off', async () => {
+    const { window } = await orders([{ state: 'SUCCESS' }])
+    const { id } = await create(window)
+    const batches = createBatches(service.pool, { channels: ['wechat_pay'], takenMs: 34_000 })
+    const claimed = async () => {
+      const claim = await batches.claim(0n)
+      if (claim?.batch.id !== BigInt(id)) throw new Error('another batch')
+      return claim
+    }
+    const first = await claimed()
+    const [item] = await batches.take(first, ['wechat_pay'], 8)
+    expect(item?.tries).toBe(1)
+    await batches.renew(first, [], item === undefined ? [] : [item.orderId], 60)
+    await batches.release(first)
+    const second = await claimed()
+    expect(await batches.take(second, ['wechat_pay'], 8)).toEqual([])
+    // Of a runner that died nobody knows what it had put off and what it was at.
+    await service.pool.query('UPDATE batches SET claim_expires_at = now() WHERE id = $1', [id])
+    const third = await claimed()
+    expect(await batches.take(third, ['wechat_pay'], 8)).toMatchObject([{ tries: 2 }])
+    await batches.release(third)
+    await makeItemsDue(id, '1 minute')
+    await run()
   })
 
   it('does not keep a process from leaving in good order while the database is away', async () => {
