@@ -275,7 +275,10 @@ export function createBatches(pool: pg.Pool, options: Readonly<{ channels: reado
     return { batch, token }
   }
 
-  /** Keeps the claim, writes what was finished, puts off what is to be tried again. Null where the claim was lost: nothing is written. */
+  /**
+   * Keeps the claim, writes what was finished, puts off what is to be tried again. Null where the claim was lost: nothing is
+   * written.
+   */
   async function renew(
     { batch, token }: BatchClaim,
     finished: readonly FinishedItem[],

@@ -39,9 +39,15 @@ WITH old AS MATERIALIZED (
 )${TOLD}`,
 }
 
-/** By the database's clock, and never what a batch that still runs could look for (it finds its syncs by their records). */
+/**
+ * By the database's clock, and never what a batch that still runs could look for: it finds the syncs by their records that
+ * it began and does not know the outcome of. One that waits for a channel that never comes looks for nothing.
+ */
 const BOUNDARY = `
-SELECT least(now() - $1::int * interval '1 day', (SELECT min(created_at) FROM batches WHERE state = 'running')) AS before`
+SELECT least(now() - $1::int * interval '1 day', (
+  SELECT min(created_at) FROM batches WHERE state = 'running' AND EXISTS (
+    SELECT 1 FROM batch_items WHERE batch_id = batches.id AND result IS NULL AND tries > 0)
+)) AS before`
 
 /** Deletes what is old and no longer rests on anything, in steps of their own: it may be stopped after any of them. */
 export function createRetention(pool: pg.Pool) {

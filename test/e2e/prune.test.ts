@@ -47,6 +47,18 @@ async function settled(days = 100): Promise<string> {
 const set = async (id: string, text: string) =>
   await service.pool.query(`UPDATE orders SET ${text} WHERE id = $1`, [id])
 
+/** A batch of this order, 150 days old, that asked about it so many times and does not know yet what came of it. */
+async function runningBatch(id: string, tries: number): Promise<void> {
+  await service.pool.query(
+    `WITH made AS (
+       INSERT INTO batches (actor, trace_id, filter, dry_run, rate_per_s, created_at)
+       VALUES ('me', gen_random_uuid()::text::varchar(32), '{}', false, 1, now() - interval '150 days') RETURNING id)
+     INSERT INTO batch_items (batch_id, order_id, channel, amount_fen, trace_id, tries)
+     SELECT id, $1, 'ali_pay', 1, 't', $2 FROM made`,
+    [id, tries],
+  )
+}
+
 async function countOf(id: string): Promise<number> {
   const { rows } = await service.pool.query<{ count: number }>(
     'SELECT count(*)::int AS count FROM sync_records WHERE order_id = $1',
@@ -155,17 +167,22 @@ describe('what stays, however old', () => {
     expect(await countOf(id)).toBe(2)
   })
 
-  it('what is younger than a batch that still runs: it finds its syncs by their records', async () => {
+  it('what is younger than a running batch that tried one of its orders: it finds its syncs by their records', async () => {
     const id = await settled()
     await oldSyncs(id, 2, 100)
     await oldSyncs(id, 2, 200)
-    const { rows } = await service.pool.query<{ id: string }>(
-      `INSERT INTO batches (actor, trace_id, filter, dry_run, rate_per_s, created_at)
-       VALUES ('me', 't', '{}', true, 1, now() - interval '150 days') RETURNING id`,
-    )
+    await runningBatch(id, 1)
     expect(await prune()).toMatchObject({ syncRecords: 2 })
-    await service.pool.query("UPDATE batches SET state = 'done' WHERE id = $1", [rows[0]?.id])
+    await service.pool.query("UPDATE batches SET state = 'done'")
     expect(await prune()).toMatchObject({ syncRecords: 2 })
+  })
+
+  it('nothing for a running batch that has yet to ask, as one whose channel is not configured any more never does', async () => {
+    const id = await settled()
+    await oldSyncs(id, 2, 100)
+    await runningBatch(id, 0)
+    expect(await prune()).toMatchObject({ syncRecords: 2 })
+    await service.pool.query("UPDATE batches SET state = 'done'")
   })
 })
 
