@@ -10,15 +10,13 @@ import type { SignType } from '../domain/sign.js'
 import type { Log } from '../log.js'
 import { createLookup } from '../lookup.js'
 import { createPlaces } from '../loop.js'
+import { SEND_OVER_S } from '../store/orders.js'
 import type { AttemptOutcome, ClaimedNotice, NoticeAttempt, Outbox } from '../store/outbox.js'
 
 /** CONTRACT: 5 s for a merchant's whole answer, connecting and the last byte included. */
 const SEND_MS_MAX = 5_000
-/**
- * A send begins so soon after its claim or not at all: 10 s after a commit that found the claim (SEND_OVER_S in
- * src/store/orders.ts) the newer notice may be sent, and this one has to be over by then.
- */
-const SEND_BEGINS_MS_MAX = 10_000 - SEND_MS_MAX
+/** A send begins so soon after its claim or not at all: by the time that a newer notice may be sent it has to be over. */
+const SEND_BEGINS_MS_MAX = SEND_OVER_S * 1000 - SEND_MS_MAX
 /** `SUCCESS` has 7; what goes on longer than this is not read. */
 const ANSWER_BYTES_MAX = 64 * 1024
 /** Servers commonly drop idle connections after 5 s; ours go a second before, so that a send rarely meets a closing one. */

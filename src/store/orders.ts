@@ -128,7 +128,7 @@ const LEASE_BY_ID = { name: 'lease_by_id', text: leaseSql('id') }
 const LEASE_BY_BUSINESS_NO = { name: 'lease_by_business_no', text: leaseSql('business_no') }
 
 /** A newer notice waits so long for an older one that is being sent: a send takes at most 5 s, and a margin. Seconds. */
-const SEND_OVER_S = 10
+export const SEND_OVER_S = 10
 
 /** A new notice takes the place of what was not delivered of its order: sent later, that would tell a state that is over. */
 const COMMIT_SYNC = {
