@@ -135,12 +135,18 @@ function onError(error: FastifyError, request: FastifyRequest, reply: FastifyRep
   if (status >= 500)
     return sendProblem(reply, 500, 'Internal Server Error', 'The log has the reason under this traceId.')
   if (hasZodFastifySchemaValidationErrors(error)) {
-    const errors = error.validation.map(
-      ({ instancePath, message }) => `${instancePath.slice(1).replaceAll('/', '.') || 'body'}: ${message ?? ''}`,
-    )
+    const place = error.validationContext === 'querystring' ? 'query' : 'body'
+    // What is unknown explains what is missing, so it is told first.
+    const errors = error.validation
+      .toSorted((one, other) => Number(isUnknown(other)) - Number(isUnknown(one)))
+      .map(({ instancePath, message }) => `${instancePath.slice(1).replaceAll('/', '.') || place}: ${message ?? ''}`)
     return sendProblem(reply, 400, 'Bad Request', errors[0], errors)
   }
   return sendProblem(reply, status, error.name, error.message)
+}
+
+function isUnknown({ keyword }: Readonly<{ keyword: string }>): boolean {
+  return keyword === 'unrecognized_keys'
 }
 
 /** What was wrong with a body that never reached its reader. */

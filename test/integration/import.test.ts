@@ -101,6 +101,36 @@ describe('an import', () => {
     expect(report.errors.map(({ line }) => line)).toEqual([1, 2, 3])
   })
 
+  it('of NDJSON with a field that no order has, or a misspelt one, is a bad line that names it, among good ones', async () => {
+    const ids = Array.from({ length: 5 }, newPaymentId)
+    const [one = '', two = '', three = '', four = '', five = ''] = ids
+    const many = Object.fromEntries(Array.from({ length: 20 }, (_, n) => [`${n}${'x'.repeat(500)}`, 1]))
+    const body = [
+      lineOf(one),
+      lineOf(two, { out_trade_no: 'WX777', creatTime: '2026-01-31T10:00:00+08:00' }),
+      lineOf(three).replace('"amount"', '"Amount"'),
+      lineOf(four).replace('{', '{"__proto__":{"outTradeNo":"WX1"},"":1,'),
+      lineOf(newPaymentId(), many),
+      lineOf(five, { outTradeNo: `WX${five}` }),
+    ].join('\n')
+    const { report } = await send('application/x-ndjson', body)
+    expect(report).toMatchObject({ total: 6, created: 2, invalid: 4 })
+    expect(report.errors.slice(0, 3)).toEqual([
+      {
+        line: 2,
+        reason:
+          'line: has a field out_trade_no, which no order has (outTradeNo?); has a field creatTime, which no order has',
+      },
+      { line: 3, reason: 'line: has a field Amount, which no order has (amount?)' },
+      { line: 4, reason: 'line: has a field __proto__, which no order has; has a field without a name' },
+    ])
+    // However many and however long they are, a line's reason stays one to read.
+    expect(report.errors[3]?.reason.length).toBeLessThan(1_000)
+    for (const id of [two, three, four])
+      expect(await service.ops('GET', `/ops/orders/${id}`)).toMatchObject({ status: 404 })
+    expect((await service.history(five)).order).toMatchObject({ outTradeNo: `WX${five}` })
+  })
+
   it('tells the first thousand bad lines and counts them all', async () => {
     const { report } = await send('application/x-ndjson', '{}\n'.repeat(1500))
     expect(report).toMatchObject({ total: 1500, created: 0, invalid: 1500 })
@@ -109,7 +139,14 @@ describe('an import', () => {
 
   it.each([
     ['has no column channel', 'paymentId,businessNo,amount'],
-    ['has no column channel; has a column Channel, which no order has', 'paymentId,businessNo,Channel,amount'],
+    [
+      'has no column channel; has a column Channel, which no order has (channel?)',
+      'paymentId,businessNo,Channel,amount',
+    ],
+    [
+      'has a column pay_time, which no order has (payTime?); has a column creatTime, which no order has',
+      'paymentId,businessNo,channel,amount,pay_time,creatTime',
+    ],
     ['has no column paymentId; has no column businessNo; has no column channel; has no column amount', 'title'],
     ['has a column closeTime, which no order has', 'paymentId,businessNo,channel,amount,closeTime'],
     ['has a column without a name', 'paymentId,businessNo,channel,amount,'],

@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 
-import { OPS_TOKEN, startService, type TestService } from '../support/service.js'
+import { newPaymentId, OPS_TOKEN, startService, type TestService } from '../support/service.js'
 
 type Page = { items: (Record<string, unknown> & { id: string })[]; nextCursor: string | null }
 type Synced = {
@@ -26,6 +26,25 @@ async function syncByOperator(id: string, query = ''): Promise<{ status: number;
   const { status, body } = await service.ops('POST', `/ops/orders/${id}/sync${query}`)
   return { status, body: body as Synced }
 }
+
+describe('POST /ops/orders', () => {
+  it('with a field that no order has registers nothing and names it: a misspelt number is not taken for none', async () => {
+    const paymentId = newPaymentId()
+    const order = { paymentId, businessNo: `B${paymentId}`, channel: 'wechat_pay', amount: 1000 }
+    const misspelt = await service.ops('POST', '/ops/orders', { ...order, out_trade_no: 'WX777' })
+    const reason = 'body: has a field out_trade_no, which no order has (outTradeNo?)'
+    expect(misspelt).toMatchObject({ status: 400, body: { title: 'Bad Request', detail: reason, errors: [reason] } })
+    // What is unknown explains what is missing, so it is told first.
+    const { amount, ...rest } = order
+    const { body } = await service.ops('POST', '/ops/orders', { ...rest, AMOUNT: amount })
+    expect(body).toMatchObject({
+      detail: 'body: has a field AMOUNT, which no order has (amount?)',
+      errors: [expect.any(String), expect.stringMatching(/^amount: /)],
+    })
+    expect(await service.ops('GET', `/ops/orders/${paymentId}`)).toMatchObject({ status: 404 })
+    expect(await service.ops('POST', '/ops/orders', order)).toMatchObject({ status: 201 })
+  })
+})
 
 describe('POST /ops/orders/{id}/sync', () => {
   it('repairs, and the records carry the operator’s name and the answer’s trace id', async () => {

@@ -2,6 +2,7 @@ import type { Readable } from 'node:stream'
 
 import Papa from 'papaparse'
 
+import { toldTogether, unknownName } from './known-fields.js'
 import { newOrderSchema } from './order-schema.js'
 
 /** One line of an import as it was read, or why it could not be. `line` counts from 1. */
@@ -74,9 +75,6 @@ function parsed(line: number, text: string): ReadLine {
 const IS_OPTIONAL = new Map(
   Object.entries(newOrderSchema.shape).map(([name, field]) => [name, field.safeParse(undefined).success]),
 )
-/** A name that is quoted: a file without a head line has an order's values there. */
-const NAME_LENGTH_SHOWN = 40
-const PROBLEMS_TOLD_MAX = 10
 
 /** The head line cannot be worked with, so neither can the file; the message says why, for people. */
 export class HeadLineError extends Error {
@@ -119,16 +117,11 @@ function fieldsNamedIn(head: readonly string[]): string[] {
   const missing = [...IS_OPTIONAL].filter(([name, isOptional]) => !isOptional && !names.includes(name))
   const problems = new Set(missing.map(([name]) => `has no column ${name}`))
   for (const [place, name] of names.entries()) {
-    if (name === '') problems.add('has a column without a name')
-    else if (!IS_OPTIONAL.has(name)) problems.add(`has a column ${shortened(name)}, which no order has`)
+    if (!IS_OPTIONAL.has(name)) problems.add(unknownName('column', name, 'order', [...IS_OPTIONAL.keys()]))
     else if (names.indexOf(name) !== place) problems.add(`has the column ${name} twice`)
   }
-  if (problems.size > 0) throw new HeadLineError([...problems].slice(0, PROBLEMS_TOLD_MAX).join('; '))
+  if (problems.size > 0) throw new HeadLineError(toldTogether([...problems]))
   return names
-}
-
-function shortened(name: string): string {
-  return name.length > NAME_LENGTH_SHOWN ? `${name.slice(0, NAME_LENGTH_SHOWN)}…` : name
 }
 
 function fieldsOf(names: readonly string[], cells: readonly string[]): Record<string, unknown> {

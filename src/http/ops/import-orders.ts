@@ -82,6 +82,7 @@ export async function importOrders(
 function orderOf(value: unknown): NewOrder | string {
   const checked = newOrderSchema.safeParse(value)
   if (checked.success) return newOrderOf(checked.data)
-  const issue = checked.error.issues[0]
+  // What is unknown explains what is missing.
+  const issue = checked.error.issues.find(({ code }) => code === 'unrecognized_keys') ?? checked.error.issues[0]
   return `${issue?.path.join('.') || 'line'}: ${issue?.message ?? 'invalid'}`
 }

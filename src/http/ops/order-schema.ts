@@ -4,6 +4,7 @@ import { fenFrom } from '../../domain/money.js'
 import { ORDER_STATUSES, type OrderId, orderIdFrom, PAY_WAYS } from '../../domain/order.js'
 import type { Order as OrderRow } from '../../generated/prisma/client.js'
 import type { NewOrder } from '../../store/registration.js'
+import { onlyFields } from './known-fields.js'
 import { fen, moment, storable, word } from './view-schema.js'
 
 const text = (max: number) => storable(z.string().max(max))
@@ -31,8 +32,8 @@ export const EXAMPLE_ORDER = {
 }
 
 /** `POST /ops/orders`, and one line of an import. Money in fen. */
-export const newOrderSchema = z
-  .object({
+export const newOrderSchema = onlyFields(
+  {
     paymentId: paymentIdSchema,
     businessNo: filled(100),
     title: text(200).nullish(),
@@ -60,8 +61,10 @@ export const newOrderSchema = z
       .refine((url) => URL.canParse(url) && /^https?:\/\//i.test(url), 'must be an http or https URL')
       .nullish(),
     attach: text(500).nullish(),
-  })
-  .meta({ examples: [EXAMPLE_ORDER] })
+  },
+  'field',
+  'order',
+).meta({ examples: [EXAMPLE_ORDER] })
 
 export function newOrderOf(given: z.output<typeof newOrderSchema>): NewOrder {
   const date = (text: string | null | undefined) => (text === null || text === undefined ? null : new Date(text))
