@@ -38,6 +38,7 @@ const MEANING = {
   createdTo: '--to is a time such as 2026-11-24T03:00:00+08:00, or so long ago: 30m, 2h, 1d.',
   limit: `--limit is a whole number from 1 to ${BATCH_ORDERS_MAX}.`,
   ratePerS: '--rate is a whole number from 1 to 10000.',
+  window: '--from is not before --to: no order was created in between.',
 } as const
 
 /** Makes a batch (or takes up, cancels or shows one) and works on it until it is over; a running service helps. */
@@ -92,12 +93,10 @@ function askedOf(options: BatchOptions) {
     dryRun: options.dryRun,
   })
   if (!asked.success) {
-    const name = String(asked.error.issues[0]?.path[0])
+    const [issue] = asked.error.issues
+    const name = issue?.code === 'custom' ? 'window' : String(issue?.path[0])
     throw new Misused(name in MEANING ? MEANING[name as keyof typeof MEANING] : asked.error.message)
   }
-  const { createdFrom, createdTo } = asked.data
-  if (createdFrom && createdTo && Date.parse(createdFrom) >= Date.parse(createdTo))
-    throw new Misused('--from is not before --to: no order was created in between.')
   return asked.data
 }
 

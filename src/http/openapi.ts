@@ -8,6 +8,7 @@ import { z } from 'zod'
 
 import { ROOT } from '../root.js'
 import { NOTICE_DOCUMENT } from './notice-document.js'
+import { NO_FIELDS } from './ops/known-fields.js'
 
 declare module 'fastify' {
   interface FastifyContextConfig {
@@ -28,7 +29,8 @@ signature verifies, and repairs the order in PostgreSQL. Only verified evidence 
 error, an unknown state means "we do not know", nothing changes, and the answer says so.
 
 Ids are strings, since a JSON number of 19 digits loses some of them in most languages. Money is in fen. Times are RFC 3339.
-Errors under /ops are RFC 9457 problems; every answer carries a traceId, which leads to the log and the records.`
+Errors under /ops are RFC 9457 problems; every answer carries a traceId, which leads to the log and the records. A field
+or parameter that a call under /ops does not have is refused (400) and named; under /unipay unknown fields are ignored.`
 
 const TAGS = [
   { name: 'merchants', description: 'What merchants call, and are told.' },
@@ -69,7 +71,8 @@ type Responses = Record<string, Record<string, unknown>>
 
 const describeRoute: SwaggerTransform = (given) => {
   if (PAGES.test(given.url)) return { schema: { hide: true }, url: given.url }
-  const { schema, url } = jsonSchemaTransform(given)
+  const asked = given.schema?.body === NO_FIELDS ? { ...given, schema: { ...given.schema, body: undefined } } : given
+  const { schema, url } = jsonSchemaTransform(asked)
   const described = {
     ...schema,
     ...given.route.config?.documentation,
@@ -127,11 +130,15 @@ const finishDocument: SwaggerTransformObject = (given) => {
 function withoutNoise(key: string, value: unknown): unknown {
   if (key === 'minimum' && value === Number.MIN_SAFE_INTEGER) return undefined
   if (key === 'maximum' && value === Number.MAX_SAFE_INTEGER) return undefined
-  if (key === 'additionalProperties' && value === false) return undefined
+  if (key === 'responses' || key === 'schemas') return JSON.parse(JSON.stringify(value), withoutClosing) as unknown
   if (typeof value === 'object' && value !== null && 'format' in value && value.format === 'date-time') {
     return { ...value, pattern: undefined }
   }
   return value
+}
+
+function withoutClosing(key: string, value: unknown): unknown {
+  return key === 'additionalProperties' && value === false ? undefined : value
 }
 
 /**

@@ -64,6 +64,8 @@ async function orders(trades: readonly (Record<string, unknown> | null)[]) {
   return { ids, window }
 }
 
+const WINDOW_EMPTY = 'createdFrom: is not before createdTo: no order was created in between'
+
 describe('a batch', () => {
   it('first dry, then real: the same counts and money by result, and only the real one changes orders', async () => {
     const { ids, window } = await orders([
@@ -103,6 +105,18 @@ describe('a batch', () => {
     await run()
     expect(await service.ops('POST', '/ops/batches', { limit: 0 })).toMatchObject({ status: 400 })
     expect(await service.ops('GET', '/ops/batches/999999')).toMatchObject({ status: 404 })
+  })
+
+  it.each([
+    ['', { dry_run: true }, 'body: has a field dry_run, which no batch has (dryRun?)'],
+    ['', { stauts: 'progress' }, 'body: has a field stauts, which no batch has'],
+    ['?dryRun=true', {}, 'query: has a parameter dryRun, which no such call has'],
+    ['', { createdFrom: '2026-01-02T00:00:00+08:00', createdTo: '2026-01-01T16:00:00Z' }, WINDOW_EMPTY],
+    ['', { createdFrom: '2026-01-02T00:00:00Z', createdTo: '2026-01-01T00:00:00Z' }, WINDOW_EMPTY],
+  ])('asked for with what it does not know, or of no time at all (%j, %j), is none', async (query, body, detail) => {
+    const before = (await service.ops('GET', '/ops/batches')).body
+    expect(await service.ops('POST', `/ops/batches${query}`, body)).toMatchObject({ status: 400, body: { detail } })
+    expect((await service.ops('GET', '/ops/batches')).body).toEqual(before)
   })
 
   it('cancelled starts nothing more, and resumed does the rest', async () => {

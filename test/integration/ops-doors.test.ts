@@ -30,10 +30,10 @@ function routes(): Route[] {
 
 let lastHost = 0
 /** Each call from an address of its own: wrong tokens are counted by address. */
-async function call({ method, path }: Route, headers: Record<string, string> = {}) {
+async function call({ method, path }: Route, headers: Record<string, string> = {}, payload = '') {
   lastHost += 1
   const remoteAddress = `192.0.2.${lastHost}`
-  return await service.service.server.inject({ method, url: path, headers, remoteAddress })
+  return await service.service.server.inject({ method, url: path, headers, remoteAddress, payload })
 }
 
 function expectProblem(route: Route, answer: Awaited<ReturnType<typeof call>>, status: number): void {
@@ -95,6 +95,61 @@ describe('every route under /ops', () => {
       expect(answer.statusCode).toBeGreaterThanOrEqual(400)
       expect(answer.statusCode).toBeLessThan(500)
     }
+  })
+})
+
+describe('what a call under /ops does not know', () => {
+  const authorization = `Bearer ${OPS_TOKEN}`
+
+  /** Bodies are looked at before parameters; these have what is required of them. */
+  const whole: Readonly<Record<string, object>> = {
+    '/ops/orders': { paymentId: '1', businessNo: '1', channel: null, amount: 1 },
+    '/ops/exceptions/1/resolve': { note: 'seen' },
+  }
+
+  it('is refused of every route as a parameter, and nothing is done', async () => {
+    const { body: batches } = await service.ops('GET', '/ops/batches')
+    const headers = { authorization, 'content-type': 'application/json' }
+    for (const route of routes()) {
+      for (const name of ['dry_run', '__proto__']) {
+        const hasBody = route.method === 'POST' && whole[route.path] !== undefined
+        const asked = { ...route, path: `${route.path}?${name}=true` }
+        const answer = hasBody
+          ? await call(asked, headers, JSON.stringify(whole[route.path]))
+          : await call(asked, { authorization })
+        expectProblem(route, answer, 400)
+        expect(answer.json()).toMatchObject({
+          detail: expect.stringContaining(`query: has a parameter ${name}, which no`),
+        })
+      }
+    }
+    expect((await service.ops('GET', '/ops/batches')).body).toEqual(batches)
+  })
+
+  it('is refused of every route as a field of its body, and nothing is done', async () => {
+    const { body: batches } = await service.ops('GET', '/ops/batches')
+    const headers = { authorization, 'content-type': 'application/json' }
+    for (const route of routes()) {
+      // An import is read line by line.
+      if (route.method === 'GET' || route.path.endsWith('/import')) continue
+      const answer = await call(route, headers, '{"dry_run":true}')
+      expectProblem(route, answer, 400)
+      expect(answer.json()).toMatchObject({ detail: expect.stringMatching(/^body: has a field dry_run, which no/) })
+    }
+    expect((await service.ops('GET', '/ops/batches')).body).toEqual(batches)
+  })
+
+  it.each([
+    ['/ops/exceptions?stat=open', 'stat, which no list of exceptions has'],
+    ['/ops/exceptions?stat=', 'stat, which no list of exceptions has'],
+    ['/ops/exceptions?KIND=late_payment&state=open', 'KIND, which no list of exceptions has (kind?)'],
+    ['/ops/notices?State=dead', 'State, which no list of notices has (state?)'],
+    ['/ops/batches?state=running', 'state, which no list of batches has'],
+    ['/ops/orders?businessNo=1&business_no=2', 'business_no, which no search for an order has (businessNo?)'],
+    ['/ops/orders/1?businessNo=2', 'businessNo, which no such call has'],
+  ])('is named, with what was probably meant: %s', async (path, told) => {
+    const detail = `query: has a parameter ${told}`
+    expect(await service.ops('GET', path)).toMatchObject({ status: 400, body: { title: 'Bad Request', detail } })
   })
 })
 

@@ -82,6 +82,18 @@ describe('POST /ops/orders/{id}/sync', () => {
     expect(await service.history(id)).toEqual(before)
   })
 
+  it.each([
+    ['?dryrun=true', {}, 'query: has a parameter dryrun, which no sync has (dryRun?)'],
+    ['', { dryRun: true }, 'body: has a field dryRun, which no such call has'],
+    ['?dryRun=true', { note: 'x' }, 'body: has a field note, which no such call has'],
+  ])('asked for with what it does not know (%j, %j) is none: the gateway is not asked', async (query, body, detail) => {
+    const id = await service.registerPaid()
+    const answer = await service.ops('POST', `/ops/orders/${id}/sync${query}`, body)
+    expect(answer).toMatchObject({ status: 400, body: { detail } })
+    expect((await service.history(id)).syncs).toEqual([])
+    expect(await service.ops('POST', `/ops/orders/${id}/sync`, {})).toMatchObject({ status: 200 })
+  })
+
   it('an answer about another amount changes nothing and says which field differs', async () => {
     const id = await service.registerPaid({}, { amount: 1 })
     const { status, body } = await syncByOperator(id)

@@ -123,6 +123,15 @@ describe('the document', () => {
     })
   })
 
+  it('says of every JSON body under /ops that it has no other fields, and of no answer, since answers may grow', () => {
+    for (const { name, path, operation } of whole.operations.filter(({ path }) => path.startsWith('/ops/'))) {
+      const { schema } = operation.requestBody?.content['application/json'] ?? {}
+      if (schema !== undefined) expect([name, path, schema['additionalProperties']]).toEqual([name, path, false])
+      expect(JSON.stringify(operation.responses)).not.toContain('"additionalProperties":false')
+    }
+    expect(JSON.stringify(whole.document.components)).not.toContain('"additionalProperties":false')
+  })
+
   it('asks for an operator’s token under /ops and nowhere else', () => {
     for (const { name, path, operation } of whole.operations)
       expect([name, operation.security]).toEqual([name, path.startsWith('/ops/') ? [{ operator: [] }] : undefined])

@@ -6,6 +6,7 @@ import { CHANNELS, ORDER_STATUSES } from '../../domain/order.js'
 import { BATCH_RESULTS, BATCH_STATES, type Batch, type Batches, type BatchProgress } from '../../store/batches.js'
 import { sendProblem } from '../problem.js'
 import { traceparentOf } from '../traceparent.js'
+import { onlyFields } from './known-fields.js'
 import { idParams, listQuery, pageOf, pageSchema } from './page.js'
 import { problems } from './problems.js'
 import { fen, moment } from './view-schema.js'
@@ -20,8 +21,8 @@ export type BatchRouteDeps = Readonly<{
 export const BATCH_ORDERS_MAX = 100_000
 
 const time = z.iso.datetime({ offset: true })
-export const newBatchSchema = z
-  .object({
+export const newBatchSchema = onlyFields(
+  {
     channel: z.enum(CHANNELS).nullish(),
     status: z.enum(ORDER_STATUSES).nullish(),
     createdFrom: time.nullish(),
@@ -29,7 +30,14 @@ export const newBatchSchema = z
     limit: z.int().min(1).max(BATCH_ORDERS_MAX).default(10_000),
     ratePerS: z.int().min(1).max(10_000).nullish().describe("orders per second; default half of the gateways' rate"),
     dryRun: z.boolean().default(false),
-  })
+  },
+  'field',
+  'batch',
+)
+  .refine(
+    ({ createdFrom, createdTo }) => !createdFrom || !createdTo || Date.parse(createdFrom) < Date.parse(createdTo),
+    { path: ['createdFrom'], error: 'is not before createdTo: no order was created in between' },
+  )
   .meta({ examples: [{ status: 'progress', createdFrom: '2026-01-31T10:00:00+08:00', dryRun: true }] })
 
 const resultSchema = z.object({ count: z.int(), fen })
@@ -140,7 +148,7 @@ export function registerBatchRoutes(scope: FastifyInstance, deps: BatchRouteDeps
         tags,
         operationId: 'batches',
         summary: 'What was run over many orders, newest first; how far each is, by its id',
-        querystring: listQuery({}),
+        querystring: listQuery('list of batches', {}),
         response: { 200: pageSchema(batchLineSchema), ...problems() },
       },
     },

@@ -5,6 +5,7 @@ import { z } from 'zod'
 import { EXCEPTION_KINDS } from '../../domain/decide.js'
 import { EXCEPTION_STATES, type Exceptions } from '../../store/exceptions.js'
 import { sendProblem } from '../problem.js'
+import { onlyFields } from './known-fields.js'
 import { idParams, listQuery, pageOf, pageSchema } from './page.js'
 import { problems } from './problems.js'
 import { exceptionSchema, exceptionView, noteSchema } from './record-schema.js'
@@ -23,7 +24,7 @@ export function registerExceptionRoutes(scope: FastifyInstance, deps: ExceptionR
         tags,
         operationId: 'exceptions',
         summary: 'Findings that a human must look at, newest first',
-        querystring: listQuery({
+        querystring: listQuery('list of exceptions', {
           state: z.enum(EXCEPTION_STATES).optional(),
           kind: z.enum(EXCEPTION_KINDS).optional(),
         }),
@@ -50,11 +51,9 @@ export function registerExceptionRoutes(scope: FastifyInstance, deps: ExceptionR
         operationId: 'resolveException',
         summary: 'Close a finding, with the reason; the same finding does not open again',
         params: idParams,
-        body: z
-          .object({
-            note: noteSchema,
-          })
-          .meta({ examples: [{ note: 'The merchant confirmed the amount; refunded by hand.' }] }),
+        body: onlyFields({ note: noteSchema }, 'field', 'resolution').meta({
+          examples: [{ note: 'The merchant confirmed the amount; refunded by hand.' }],
+        }),
         response: { 200: exceptionSchema, ...problems(404, 409, 413, 414, 415) },
       },
     },

@@ -1,3 +1,4 @@
+import type { FastifyInstance } from 'fastify'
 import { z } from 'zod'
 
 /** A name is quoted from what was sent, where anything may stand. */
@@ -16,6 +17,20 @@ export function onlyFields<Shape extends z.ZodRawShape>(shape: Shape, kind: 'fie
       issue.code === 'unrecognized_keys'
         ? toldTogether(issue.keys.map((name) => unknownName(kind, name, owner, known)))
         : undefined,
+  })
+}
+
+/** The body of a call that needs none; the document does not ask for it. */
+export const NO_FIELDS = onlyFields({}, 'field', 'such call')
+const NO_PARAMETERS = onlyFields({}, 'parameter', 'such call')
+
+/** Routes take what their schemas name. One that names no query, or no body and no other types that it reads, takes none. */
+export function takeOnlyWhatIsNamed(scope: FastifyInstance): void {
+  scope.addHook('onRoute', (route) => {
+    const schema = route.schema ?? {}
+    schema.querystring ??= NO_PARAMETERS
+    if (route.method === 'POST' && schema.consumes === undefined) schema.body ??= NO_FIELDS
+    route.schema = schema
   })
 }
 

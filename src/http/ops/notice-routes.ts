@@ -22,7 +22,7 @@ export function registerNoticeRoutes(scope: FastifyInstance, deps: NoticeRouteDe
         tags,
         operationId: 'notices',
         summary: 'What merchants were told, or not yet, newest first',
-        querystring: listQuery({ state: z.enum(NOTICE_STATES).optional() }),
+        querystring: listQuery('list of notices', { state: z.enum(NOTICE_STATES).optional() }),
         response: { 200: pageSchema(noticeSchema), ...problems() },
       },
     },

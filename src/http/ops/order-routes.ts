@@ -8,6 +8,7 @@ import type { Register } from '../../store/registration.js'
 import type { SyncOrder } from '../../sync/sync-order.js'
 import { sendProblem } from '../problem.js'
 import { traceparentOf } from '../traceparent.js'
+import { onlyFields } from './known-fields.js'
 import { newOrderOf, newOrderSchema, orderSchema, orderView, paymentIdSchema } from './order-schema.js'
 import { problems } from './problems.js'
 import { historySchema, historyView } from './record-schema.js'
@@ -71,7 +72,7 @@ export function registerOrderRoutes(scope: FastifyInstance, deps: OrderRouteDeps
         tags,
         operationId: 'orderByBusinessNo',
         summary: "The order and its whole story, by the merchant's order number",
-        querystring: z.object({ businessNo: z.string().min(1).max(100) }),
+        querystring: onlyFields({ businessNo: z.string().min(1).max(100) }, 'parameter', 'search for an order'),
         response: { 200: historySchema, ...problems(404) },
       },
     },
@@ -91,7 +92,7 @@ export function registerOrderRoutes(scope: FastifyInstance, deps: OrderRouteDeps
         operationId: 'syncOrder',
         summary: 'Ask the gateway about one order and repair it; with dryRun=true, only say what would be done and why',
         params,
-        querystring: z.object({ dryRun: z.enum(['true', 'false']).default('false') }),
+        querystring: onlyFields({ dryRun: z.enum(['true', 'false']).default('false') }, 'parameter', 'sync'),
         response: { 200: syncedSchema, ...problems(404, 409, 413, 414, 415, 422, 502) },
       },
     },

@@ -1,6 +1,7 @@
 import { z } from 'zod'
 
 import { ORDER_ID_MAX } from '../../domain/order.js'
+import { onlyFields } from './known-fields.js'
 
 /** A page holds at most this many; a reader of more follows `nextCursor`. */
 export const PAGE_MAX = 200
@@ -18,10 +19,11 @@ const pageQuery = {
   limit: z.coerce.number().int().min(1).max(PAGE_MAX).default(50),
 }
 
-/** What a list is asked with: its filters and the page. A parameter that is there but empty is as good as none. */
-export function listQuery<Filters extends z.ZodRawShape>(filters: Filters) {
-  const given = (query: unknown) => Object.fromEntries(Object.entries(query ?? {}).filter(([, value]) => value !== ''))
-  return z.preprocess(given, z.object({ ...filters, ...pageQuery }))
+/** What a list is asked with: its filters and the page. One of these that is there but empty is as good as none. */
+export function listQuery<Filters extends z.ZodRawShape>(owner: string, filters: Filters) {
+  const query = onlyFields({ ...filters, ...pageQuery }, 'parameter', owner)
+  const isGiven = ([name, value]: [string, unknown]) => value !== '' || !Object.hasOwn(query.shape, name)
+  return z.preprocess((asked) => Object.fromEntries(Object.entries(asked ?? {}).filter(isGiven)), query)
 }
 
 /** One page, newest first; `nextCursor` null on the last one. */

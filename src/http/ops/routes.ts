@@ -4,6 +4,7 @@ import { takeAbsentBodies } from './absent-body.js'
 import { type BatchRouteDeps, registerBatchRoutes } from './batch-routes.js'
 import { type ExceptionRouteDeps, registerExceptionRoutes } from './exception-routes.js'
 import { type ImportRouteDeps, registerImportRoutes } from './import-routes.js'
+import { takeOnlyWhatIsNamed } from './known-fields.js'
 import { type NoticeRouteDeps, registerNoticeRoutes } from './notice-routes.js'
 import { type OpsToken, requireOperator } from './operator.js'
 import { type OrderRouteDeps, registerOrderRoutes } from './order-routes.js'
@@ -19,6 +20,7 @@ export type OpsDeps = Readonly<{ tokens: readonly OpsToken[] }> &
 export function registerOps(scope: FastifyInstance, deps: OpsDeps): void {
   requireOperator(scope, deps.tokens)
   takeAbsentBodies(scope)
+  takeOnlyWhatIsNamed(scope)
   registerOrderRoutes(scope, deps)
   registerImportRoutes(scope, deps)
   registerBatchRoutes(scope, deps)
