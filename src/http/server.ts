@@ -1,3 +1,5 @@
+import { STATUS_CODES } from 'node:http'
+
 import swagger from '@fastify/swagger'
 import Fastify, { type FastifyError, type FastifyReply, type FastifyRequest, LogController } from 'fastify'
 import { hasZodFastifySchemaValidationErrors, serializerCompiler, validatorCompiler } from 'fastify-type-provider-zod'
@@ -142,7 +144,7 @@ function onError(error: FastifyError, request: FastifyRequest, reply: FastifyRep
       .map(({ instancePath, message }) => `${instancePath.slice(1).replaceAll('/', '.') || place}: ${message ?? ''}`)
     return sendProblem(reply, 400, 'Bad Request', errors[0], errors)
   }
-  return sendProblem(reply, status, error.name, error.message)
+  return sendProblem(reply, status, STATUS_CODES[status] ?? 'Refused', refusalOf(error, request))
 }
 
 function isUnknown({ keyword }: Readonly<{ keyword: string }>): boolean {
@@ -154,6 +156,17 @@ const UNREADABLE: Readonly<Record<string, string>> = {
   FST_ERR_CTP_INVALID_MEDIA_TYPE: 'Content-Type必须是application/json',
   FST_ERR_CTP_BODY_TOO_LARGE: '请求体超过64KiB',
   FST_ERR_CTP_INVALID_CONTENT_LENGTH: 'Content-Length与请求体不符',
+}
+
+/** The same for operators, who are told what to send instead. */
+function refusalOf({ code, message }: FastifyError, request: FastifyRequest): string {
+  if (code === 'FST_ERR_CTP_INVALID_MEDIA_TYPE') {
+    const types = request.routeOptions.schema?.consumes ?? ['application/json']
+    return `Send Content-Type: ${types.join(' or ')}.`
+  }
+  if (code === 'FST_ERR_CTP_INVALID_JSON_BODY') return 'The body is no JSON, or has a field __proto__.'
+  if (code === 'FST_ERR_CTP_BODY_TOO_LARGE') return 'The body is larger than 1 MiB.'
+  return message
 }
 
 function sendEnvelope(reply: FastifyReply, body: string): FastifyReply {

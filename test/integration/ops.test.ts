@@ -196,7 +196,8 @@ describe('a body that is not there', () => {
     return { status: response.status, body: (await response.json()) as Record<string, unknown> }
   }
 
-  it.each([[{ 'content-type': 'application/json' }], [{}]] as Record<string, string>[][])(
+  const TYPES = ['application/json', 'text/plain', 'application/x-www-form-urlencoded', 'text/csv; charset=utf-8']
+  it.each([[{}], ...TYPES.map((type) => [{ 'content-type': type }])] as Record<string, string>[][])(
     'is one without fields, with %j as without',
     async (headers = {}) => {
       const id = await service.registerPaid()
@@ -220,6 +221,47 @@ describe('a body that is not there', () => {
       expect([body, response.status]).toEqual([body, 400])
     }
   })
+})
+
+describe('a body that cannot be read', () => {
+  const send = async (path: string, type: string | null, body: string) => {
+    const headers = { authorization: `Bearer ${OPS_TOKEN}`, ...(type === null ? {} : { 'content-type': type }) }
+    // As bytes: fetch gives text a type of its own.
+    const response = await fetch(`${service.url}${path}`, { method: 'POST', headers, body: Buffer.from(body) })
+    return { status: response.status, body: (await response.json()) as Record<string, unknown> }
+  }
+  const order = '{"paymentId":"1","businessNo":"1","channel":null,"amount":1}'
+  const JSON_WANTED = 'Send Content-Type: application/json.'
+
+  it.each([
+    ['/ops/orders', 'application/x-www-form-urlencoded', order, 415, JSON_WANTED],
+    ['/ops/orders', 'text/plain', order, 415, JSON_WANTED],
+    ['/ops/orders', 'nonsense', order, 415, JSON_WANTED],
+    ['/ops/orders', null, order, 415, JSON_WANTED],
+    ['/ops/batches', 'text/plain', '{"dryRun":true}', 415, JSON_WANTED],
+    ['/ops/orders/1/sync', 'text/plain', 'dryRun=true', 415, JSON_WANTED],
+    ['/ops/orders/import', 'text/plain', order, 415, 'Send Content-Type: application/x-ndjson or text/csv.'],
+    ['/ops/orders/import', 'nonsense', order, 415, 'Send Content-Type: application/x-ndjson or text/csv.'],
+    ['/ops/orders/import', 'application/json', order, 415, 'Send Content-Type: application/x-ndjson or text/csv.'],
+    ['/ops/orders', 'application/json', '{"paymentId":', 400, 'The body is no JSON, or has a field __proto__.'],
+    ['/ops/orders', 'application/json', '{"__proto__":{}}', 400, 'The body is no JSON, or has a field __proto__.'],
+    ['/ops/orders', 'application/json', `"${'x'.repeat(1_100_000)}"`, 413, 'The body is larger than 1 MiB.'],
+  ])('of %s as %s is told what to send instead', async (path, type, body, status, detail) => {
+    const title = { 400: 'Bad Request', 413: 'Payload Too Large', 415: 'Unsupported Media Type' }[status]
+    const answer = await send(path, type, body)
+    expect(answer).toMatchObject({ status, body: { status, title, detail: expect.stringContaining(detail) } })
+  })
+
+  it.each(['2026-11-27 12:00:00', '2026-11-27T12:00:00', '2026-02-30T12:00:00Z', 1_764_216_000])(
+    'for its time, %s, is told one that would do',
+    async (createTime) => {
+      const reason = 'must be a time with its zone, such as 2026-01-31T10:00:00+08:00'
+      const { body } = await service.ops('POST', '/ops/orders', { ...JSON.parse(order), createTime })
+      expect(body).toMatchObject({ errors: [`createTime: ${reason}`] })
+      const batch = await service.ops('POST', '/ops/batches', { createdFrom: createTime })
+      expect(batch).toMatchObject({ status: 400, body: { errors: [`createdFrom: ${reason}`] } })
+    },
+  )
 })
 
 describe('notices', () => {

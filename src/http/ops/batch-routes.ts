@@ -9,7 +9,7 @@ import { traceparentOf } from '../traceparent.js'
 import { onlyFields } from './known-fields.js'
 import { idParams, listQuery, pageOf, pageSchema } from './page.js'
 import { problems } from './problems.js'
-import { fen, moment } from './view-schema.js'
+import { fen, moment, zonedTime } from './view-schema.js'
 
 export type BatchRouteDeps = Readonly<{
   batches: Batches
@@ -20,13 +20,12 @@ export type BatchRouteDeps = Readonly<{
 /** More would make the one statement that chooses them long; the next batch takes the rest. */
 export const BATCH_ORDERS_MAX = 100_000
 
-const time = z.iso.datetime({ offset: true })
 export const newBatchSchema = onlyFields(
   {
     channel: z.enum(CHANNELS).nullish(),
     status: z.enum(ORDER_STATUSES).nullish(),
-    createdFrom: time.nullish(),
-    createdTo: time.nullish().describe('exclusive'),
+    createdFrom: zonedTime.nullish(),
+    createdTo: zonedTime.nullish().describe('exclusive'),
     limit: z.int().min(1).max(BATCH_ORDERS_MAX).default(10_000),
     ratePerS: z.int().min(1).max(10_000).nullish().describe("orders per second; default half of the gateways' rate"),
     dryRun: z.boolean().default(false),

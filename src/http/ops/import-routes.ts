@@ -64,7 +64,12 @@ export function registerImportRoutes(scope: FastifyInstance, deps: ImportRouteDe
       async (request, reply) => {
         const isCsv = /^text\/csv\b/i.test(request.headers['content-type'] ?? '')
         if (!isCsv && !/^application\/x-ndjson\b/i.test(request.headers['content-type'] ?? '')) {
-          return sendProblem(reply, 415, 'Unsupported Media Type', 'Send application/x-ndjson or text/csv.')
+          return sendProblem(
+            reply,
+            415,
+            'Unsupported Media Type',
+            'Send Content-Type: application/x-ndjson or text/csv.',
+          )
         }
         allowLongUpload(request.raw)
         const stream = request.body as Readable

@@ -5,14 +5,14 @@ import { ORDER_STATUSES, type OrderId, orderIdFrom, PAY_WAYS } from '../../domai
 import type { Order as OrderRow } from '../../generated/prisma/client.js'
 import type { NewOrder } from '../../store/registration.js'
 import { onlyFields } from './known-fields.js'
-import { fen, moment, storable, word } from './view-schema.js'
+import { fen, moment, storable, word, zonedTime } from './view-schema.js'
 
 const text = (max: number) => storable(z.string().max(max))
 const filled = (max: number) => text(max).min(1)
 /** Far beyond any order, and well within what every reader of the database can tell. */
 const EARLIEST = Date.parse('2000-01-01T00:00:00Z')
 const LATEST = Date.parse('2100-01-01T00:00:00Z')
-const time = z.iso.datetime({ offset: true }).refine((text) => {
+const time = zonedTime.refine((text) => {
   const ms = Date.parse(text)
   return ms >= EARLIEST && ms < LATEST
 }, 'must be between the years 2000 and 2100')

@@ -4,6 +4,13 @@ import { z } from 'zod'
 export const storable = (text: z.ZodString) =>
   text.refine((value) => !value.includes('\0') && value.isWellFormed(), 'must not contain NUL or broken UTF-16')
 
+/** A time as it is asked for. Whoever gets one wrong mostly left out the zone or the T. */
+export const zonedTime = z.iso.datetime({
+  offset: true,
+  error: 'must be a time with its zone, such as 2026-01-31T10:00:00+08:00',
+  abort: true,
+})
+
 // What answers are made of. The database's own checks hold these values, so answers say them without looking again.
 
 /** One of a fixed list of words. */
