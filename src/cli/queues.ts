@@ -2,8 +2,9 @@ import { EXCEPTION_KINDS } from '../domain/decide.js'
 import { PAGE_MAX, pageOf } from '../http/ops/page.js'
 import { exceptionView, NOTE_LENGTH_MAX, noteSchema, noticeView } from '../http/ops/record-schema.js'
 import { EXCEPTION_STATES } from '../store/exceptions.js'
-import { NOTICE_STATES } from '../store/notices.js'
+import { NOTICE_STATES, type Notices } from '../store/notices.js'
 import { type Acting, actorName, CommandFailed, Misused, type Output, show, table, yuan } from './output.js'
+import { createProgress } from './progress.js'
 import { withService } from './run.js'
 
 export type PageOptions = Readonly<{ before?: string; limit?: string }>
@@ -106,34 +107,56 @@ export async function listNotices(options: Output & PageOptions & Readonly<{ sta
   })
 }
 
-/** Makes notices due now: the named ones, or every one of a state as it is when the command begins. */
+/**
+ * Makes notices due now: the named ones, or every one of a state as it is when the command begins. One that cannot be sent
+ * stops none of the others.
+ */
 export async function redeliver(ids: readonly string[], options: Output & Readonly<{ state?: string }>): Promise<void> {
   const state = oneOf(UNDELIVERED, options.state, 'state')
   const named = ids.map(idOf)
   if (named.length > 0 === (state !== null)) throw new Misused('Name notices by their ids, or all of one --state.')
   await withService(async ({ operations: { notices } }) => {
     const redelivered: string[] = []
+    const problems: string[] = []
     for (const id of named) {
       const { kind } = await notices.redeliver(id)
-      if (kind === 'not_found') throw new CommandFailed(`There is no notice ${id}.`)
-      if (kind === 'outdated')
-        throw new CommandFailed(`Notice ${id} tells a state that is over: a newer notice of the same order exists.`)
-      redelivered.push(id.toString())
+      if (kind === 'redelivered') redelivered.push(id.toString())
+      else problems.push(NOT_SENT[kind](id))
     }
-    let beforeId: bigint | null = null
-    while (state !== null) {
+    if (state !== null) redelivered.push(...(await redeliverAll(notices, state, options)))
+    show(options, { redelivered }, () => redeliveredText(redelivered))
+    if (problems.length > 0) throw new CommandFailed(problems.join('\n'))
+  })
+}
+
+const NOT_SENT = {
+  not_found: (id: bigint) => `There is no notice ${id}.`,
+  outdated: (id: bigint) => `Notice ${id} tells a state that is over: a newer notice of the same order exists.`,
+} as const
+
+async function redeliverAll(notices: Notices, state: (typeof UNDELIVERED)[number], output: Output): Promise<string[]> {
+  const progress = createProgress(output, 'redeliver', null)
+  const redelivered: string[] = []
+  let beforeId: bigint | null = null
+  try {
+    for (;;) {
       const rows: readonly { id: bigint }[] = await notices.list({ state, beforeId, limit: PAGE_MAX })
       for (const { id } of rows) {
         // One that was superseded since the list was read is passed over.
         if ((await notices.redeliver(id)).kind === 'redelivered') redelivered.push(id.toString())
+        progress.at(redelivered.length, `${redelivered.length} due`)
       }
-      if (rows.length < PAGE_MAX) break
+      if (rows.length < PAGE_MAX) return redelivered
       beforeId = rows.at(-1)?.id ?? null
     }
-    show(options, { redelivered }, () =>
-      redelivered.length === 1
-        ? `Notice ${redelivered[0]} is due now; a running courier sends it.`
-        : `${redelivered.length} notices are due now; a running courier sends them.`,
-    )
-  })
+  } finally {
+    progress.end()
+  }
+}
+
+function redeliveredText(redelivered: readonly string[]): string {
+  if (redelivered.length === 0) return 'No notice was made due.'
+  return redelivered.length === 1
+    ? `Notice ${redelivered[0]} is due now; a running courier sends it.`
+    : `${redelivered.length} notices are due now; a running courier sends them.`
 }

@@ -163,7 +163,7 @@ describe('unipay import', () => {
       status: 1,
       stdout: '',
       stderr:
-        'The head line has no column channel; has a column Channel, which no order has. Nothing was registered.\n',
+        'The head line has no column channel; has a column Channel, which no order has (channel?). Nothing was registered.\n',
     })
   })
 
@@ -227,6 +227,30 @@ describe('unipay exceptions, resolve, notices and redeliver', () => {
     const { rows } = await service.pool.query(`SELECT 1 FROM notices WHERE state <> 'pending'`)
     expect(rows).toEqual([])
     expect(await unipay(['redeliver', '999999'])).toMatchObject({ status: 1 })
+  })
+
+  it('send what can be sent of those named, and say which cannot and why', async () => {
+    const late = await service.registerPaidLate()
+    const [newer, older] = (await service.history(late)).notices
+    const named = [older?.id ?? '', '999998', newer?.id ?? '', '999999']
+    const some = await unipay(['redeliver', ...named])
+    expect(some).toMatchObject({ status: 1, stdout: `Notice ${newer?.id} is due now; a running courier sends it.\n` })
+    expect(some.stderr.trim().split('\n')).toEqual([
+      `Notice ${older?.id} tells a state that is over: a newer notice of the same order exists.`,
+      'There is no notice 999998.',
+      'There is no notice 999999.',
+    ])
+    const json = await unipay(['redeliver', ...named, '--json'])
+    expect(json.status).toBe(1)
+    expect(JSON.parse(json.stdout)).toEqual({ redelivered: [newer?.id] })
+    expect(await unipay(['redeliver', '999999'])).toMatchObject({ status: 1, stdout: 'No notice was made due.\n' })
+  })
+
+  it('of a whole state tell how far they are', async () => {
+    const id = await service.registerPaid({ notifyUrl: 'http://127.0.0.1:9/' })
+    await service.sync(id)
+    const all = await unipay(['redeliver', '--state', 'pending'])
+    expect(all).toMatchObject({ status: 0, stderr: expect.stringMatching(/redeliver \| \d+ due/) })
   })
 
   it('a notice of whose order a newer one exists is listed and not sent again', async () => {
