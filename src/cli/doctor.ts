@@ -8,6 +8,7 @@ import { createGateways } from '../gateways/registry.js'
 import { createLog } from '../log.js'
 import { createMetrics } from '../metrics.js'
 import { migrationStatus } from '../store/migrate.js'
+import { missingPrivileges } from '../store/privileges.js'
 import { newTraceId } from '../trace-id.js'
 import { CommandFailed, type Output, show, table } from './output.js'
 
@@ -87,7 +88,14 @@ async function database(config: Config): Promise<Check> {
   client.on('error', () => undefined)
   try {
     await client.connect()
-    const { pending, failed, edited } = await migrationStatus(client)
+    const { pending, failed, edited, isReadOnly } = await migrationStatus(client)
+    if (isReadOnly)
+      return {
+        check,
+        result: 'failed',
+        found: 'read-only: no order can be synced',
+        todo: 'A standby, or an old primary: point DATABASE_URL at the primary. Else: default_transaction_read_only.',
+      }
     if (failed.length > 0 || edited.length > 0)
       return {
         check,
@@ -97,6 +105,14 @@ async function database(config: Config): Promise<Check> {
       }
     if (pending.length > 0)
       return { check, result: 'failed', found: `not migrated: ${pending.join(', ')}`, todo: 'Run: unipay migrate' }
+    const missing = await missingPrivileges(client)
+    if (missing.length > 0)
+      return {
+        check,
+        result: 'failed',
+        found: `its role lacks: ${missing.join(', ')}`,
+        todo: 'GRANT the role what it lacks, or let DATABASE_URL name the owner of the tables.',
+      }
     const skewS = await clockSkewS(client)
     // Leases and expiries go by the database's clock.
     if (Math.abs(skewS) > SKEW_S_MAX)

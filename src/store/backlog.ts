@@ -12,7 +12,10 @@ const KEPT_MS_MAX = 60_000
 /** After a database that did not answer. Milliseconds. */
 const FAILED_KEPT_MS = 2_000
 
-/** What is open, for metrics: read by whoever asks first, one reading at a time. Null where the database does not tell in time. */
+/**
+ * What is open, for metrics: read by whoever asks first, one reading at a time. Null where the database does not tell in
+ * time, or takes no writes.
+ */
 export function createBacklog(overview: Overview, monotonicMs: () => number): () => Promise<Backlog | null> {
   let last: Backlog | null = null
   let freshUntilMs = Number.NEGATIVE_INFINITY
@@ -41,11 +44,13 @@ export function createBacklog(overview: Overview, monotonicMs: () => number): ()
 }
 
 /** One statement after the other: a scrape takes one connection at a time, or two, from those who serve merchants. */
-async function readBacklog(overview: Overview): Promise<Backlog> {
+async function readBacklog(overview: Overview): Promise<Backlog | null> {
   const unsettled = await overview.unsettled()
   const findings = await overview.openFindings()
   const lag = await overview.lag()
-  const counts = await overview.openWork()
+  const { isReadOnly, ...counts } = await overview.openWork()
+  // A standby's figures, or those of a primary that was put aside, may be old, and look well while nothing can be done.
+  if (isReadOnly) return null
   return {
     unsettled: byChannelAndAge(unsettled),
     exceptions: EXCEPTION_KINDS.map((kind) => {

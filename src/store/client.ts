@@ -45,7 +45,9 @@ export function createDatabase(options: DatabaseOptions) {
 
   async function lookForReason(): Promise<string | null> {
     try {
-      const { pending, failed } = await migrationStatus(pool)
+      const { pending, failed, isReadOnly } = await migrationStatus(pool)
+      // First, since nobody could migrate it either.
+      if (isReadOnly) return 'database is read-only'
       return pending.length === 0 && failed.length === 0 ? null : 'database not migrated'
     } catch {
       // Whatever the reason, the answer is the same; the log of the calls that need the database has it.

@@ -24,10 +24,13 @@ export type MigrationStatus = {
   failed: string[]
   edited: string[]
   unknown: string[]
+  /** It takes no writes: a standby, a primary that was put aside, or `default_transaction_read_only`. */
+  isReadOnly: boolean
 }
 
 type Migration = { name: string; script: string; checksums: string[] }
 type Applied = { migration_name: string; checksum: string; is_finished: boolean }
+type Found = { applied: Applied[]; isReadOnly: boolean }
 
 const MIGRATIONS_DIR = fileURLToPath(new URL('prisma/migrations', ROOT))
 
@@ -189,19 +192,22 @@ function checksumOf(script: string): string {
   return createHash('sha256').update(script).digest('hex')
 }
 
-async function readApplied(client: Pick<ClientBase, 'query'>): Promise<Applied[]> {
-  const found = await client.query<{ has_table: boolean }>(
-    `SELECT to_regclass('_prisma_migrations') IS NOT NULL AS has_table`,
+async function readApplied(client: Pick<ClientBase, 'query'>): Promise<Found> {
+  // A transaction of a standby is read-only, whatever was set.
+  const found = await client.query<{ has_table: boolean; is_read_only: boolean }>(
+    `SELECT to_regclass('_prisma_migrations') IS NOT NULL AS has_table,
+            current_setting('transaction_read_only') = 'on' AS is_read_only`,
   )
-  if (found.rows[0]?.has_table !== true) return []
+  const isReadOnly = found.rows[0]?.is_read_only === true
+  if (found.rows[0]?.has_table !== true) return { applied: [], isReadOnly }
   const applied = await client.query<Applied>(
     `SELECT migration_name, checksum, finished_at IS NOT NULL AS is_finished
        FROM _prisma_migrations WHERE rolled_back_at IS NULL ORDER BY started_at`,
   )
-  return applied.rows
+  return { applied: applied.rows, isReadOnly }
 }
 
-function compare(migrations: readonly Migration[], applied: Applied[]): MigrationStatus {
+function compare(migrations: readonly Migration[], { applied, isReadOnly }: Found): MigrationStatus {
   const finished = new Map(applied.filter((row) => row.is_finished).map((row) => [row.migration_name, row.checksum]))
   const known = new Set(migrations.map((migration) => migration.name))
   return {
@@ -211,6 +217,7 @@ function compare(migrations: readonly Migration[], applied: Applied[]): Migratio
       .filter(({ name, checksums }) => finished.has(name) && !checksums.includes(finished.get(name) ?? ''))
       .map(({ name }) => name),
     unknown: applied.filter((row) => !known.has(row.migration_name)).map((row) => row.migration_name),
+    isReadOnly,
   }
 }
 

@@ -23,6 +23,8 @@ export type OpenWork = Readonly<{
   noticesDead: number
   batchesRunning: number
   batchItemsLeft: number
+  /** Nobody can do any of it now: the database takes no writes. */
+  isReadOnly: boolean
 }>
 
 /**
@@ -93,7 +95,8 @@ SELECT extract(epoch FROM now() - min(next_attempt_at))::float8 AS lag_s FROM he
 // Each count reads an index of its own, as large as what it counts.
 const OPEN_WORK = `
 SELECT (SELECT count(*)::int FROM notices WHERE state = 'pending') AS pending,
-  (SELECT count(*)::int FROM notices WHERE state = 'dead') AS dead, running, left_over
+  (SELECT count(*)::int FROM notices WHERE state = 'dead') AS dead, running, left_over,
+  current_setting('transaction_read_only') = 'on' AS read_only
 FROM (
   SELECT count(*)::int AS running, coalesce(sum(open.items), 0)::int AS left_over
   FROM batches LEFT JOIN LATERAL (
@@ -145,10 +148,10 @@ export function createOverview(pool: pg.Pool, channels: readonly string[]) {
   }
 
   async function openWork(): Promise<OpenWork> {
-    type Row = { pending: number; dead: number; running: number; left_over: number }
+    type Row = { pending: number; dead: number; running: number; left_over: number; read_only: boolean }
     const { rows } = await pool.query<Row>(OPEN_WORK)
-    const { pending = 0, dead = 0, running = 0, left_over: left = 0 } = rows[0] ?? {}
-    return { noticesPending: pending, noticesDead: dead, batchesRunning: running, batchItemsLeft: left }
+    const { pending = 0, dead = 0, running = 0, left_over: left = 0, read_only: isReadOnly = false } = rows[0] ?? {}
+    return { noticesPending: pending, noticesDead: dead, batchesRunning: running, batchItemsLeft: left, isReadOnly }
   }
 
   /** The minutes with a sync in them, of a span that its reader keeps short. */

@@ -101,6 +101,38 @@ describe('unipay doctor', () => {
     )
   })
 
+  it('finds a database that takes no writes: a standby, or a primary that was put aside', async () => {
+    const standby = await createDatabase()
+    const pool = standby.pool()
+    await pool.query(`ALTER DATABASE ${standby.name} SET default_transaction_read_only = on`)
+    const { failed } = await doctor({ DATABASE_URL: standby.url })
+    await standby.drop()
+    expect(failed).toMatchObject([
+      { check: 'database', found: expect.stringContaining('read-only'), todo: expect.stringContaining('primary') },
+    ])
+  })
+
+  it('finds a role that may read and not write, and what it lacks', async () => {
+    const pool = service.database.pool()
+    const role = `reader_of_${service.database.name}`
+    const url = new URL(service.database.url)
+    url.username = role
+    const lacks = async () => (await doctor({ DATABASE_URL: url.href })).failed
+    try {
+      await pool.query(`CREATE ROLE ${role} LOGIN; GRANT SELECT ON ALL TABLES IN SCHEMA public TO ${role}`)
+      const found = expect.stringContaining('UPDATE ON orders')
+      expect(await lacks()).toMatchObject([{ check: 'database', found, todo: expect.stringContaining('GRANT') }])
+      await pool.query(`GRANT INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO ${role}`)
+      expect(await lacks()).toMatchObject([
+        { found: expect.stringMatching(/lacks: USAGE ON SEQUENCE repair_no_seq, /) },
+      ])
+      await pool.query(`GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO ${role}`)
+      expect(await lacks()).toEqual([])
+    } finally {
+      await pool.query(`DROP OWNED BY ${role}; DROP ROLE ${role}`)
+    }
+  })
+
   it.each([
     [30.5, 'ok', '30 days left'],
     [29.5, 'warning', '29 days left'],

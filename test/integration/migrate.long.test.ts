@@ -12,6 +12,7 @@ import { createDatabase } from '../support/database.js'
 const FIRST = 'CREATE TABLE one (id int PRIMARY KEY);\nINSERT INTO one VALUES (1);\n'
 const SECOND = "ALTER TABLE one ADD COLUMN note text NOT NULL DEFAULT '';\n"
 const BROKEN = 'CREATE TABLE two (id int);\nINSERT INTO two VALUES (1);\nINSERT INTO nowhere VALUES (1);\n'
+const NOTHING_WRONG = { pending: [], failed: [], edited: [], unknown: [], isReadOnly: false }
 
 describe('applying', () => {
   test('the migrations of this release apply, in order, and a second run changes nothing', async () => {
@@ -23,7 +24,7 @@ describe('applying', () => {
     expect(rows.length).toBeGreaterThan(0)
     expect(await migrate({ connectionString: url })).toEqual({ kind: 'migrated', applied: [], unknown: [] })
     expect(await migrationRows(pool)).toEqual(rows)
-    expect(await migrationStatus(pool)).toEqual({ pending: [], failed: [], edited: [], unknown: [] })
+    expect(await migrationStatus(pool)).toEqual(NOTHING_WRONG)
   })
 
   test('any number of runs at once apply each migration once', async () => {
@@ -92,9 +93,7 @@ describe('refusing', () => {
     expect(await migrate({ connectionString: url }, { migrationsDir: newer })).toMatchObject({ kind: 'refused' })
     const older = await folderWith({ '0001_first': FIRST })
     expect(await migrationStatus(pool, { migrationsDir: older })).toEqual({
-      pending: [],
-      failed: [],
-      edited: [],
+      ...NOTHING_WRONG,
       unknown: ['0002_broken'],
     })
     const outcome = await migrate({ connectionString: url }, { migrationsDir: older })
@@ -107,7 +106,7 @@ describe('refusing', () => {
     await pool.query('UPDATE _prisma_migrations SET rolled_back_at = now()')
     const migrationsDir = await folderWith({ '0001_broken': FIRST })
     expect(await migrate({ connectionString: url }, { migrationsDir })).toMatchObject({ applied: ['0001_broken'] })
-    expect(await migrationStatus(pool, { migrationsDir })).toEqual({ pending: [], failed: [], edited: [], unknown: [] })
+    expect(await migrationStatus(pool, { migrationsDir })).toEqual(NOTHING_WRONG)
   })
 
   test('a failure inside a transaction of the script itself is recorded as well', async () => {
