@@ -2,7 +2,7 @@ import pg from 'pg'
 
 import { type CertificateExpiry, certificateExpiries } from '../certificates.js'
 import { type Config, ConfigError, loadConfig } from '../config.js'
-import type { Gateway, UnknownDuty } from '../gateways/gateway.js'
+import type { Gateway, GatewayUnknown, UnknownDuty } from '../gateways/gateway.js'
 import { KeyError } from '../gateways/keys.js'
 import { createGateways } from '../gateways/registry.js'
 import { createLog } from '../log.js'
@@ -219,11 +219,18 @@ const TODO = {
   retry: 'The gateway could not be asked; try again.',
 } as const satisfies Record<UnknownDuty, string>
 
+const NO_CERTIFICATE_TODO =
+  'Compare with the gateway’s console what is named here: WECHAT_MCH_ID, WECHAT_CERT_SERIAL and WECHAT_PRIVATE_KEY, or WECHAT_API_V3_KEY.'
+
+function todoOf({ duty, reason }: GatewayUnknown): string {
+  return duty === 'alert' && reason === 'no_platform_certificate' ? NO_CERTIFICATE_TODO : TODO[duty]
+}
+
 async function asked(gateway: Gateway, isClockOff: boolean): Promise<Check> {
   const check = `${gateway.channel} keys`
   const ref = { outTradeNo: NO_ORDER, gatewayOrderNo: null, payWay: 'normal' } as const
   const answer = await gateway.queryOrder(ref, { priority: 'operator', traceId: newTraceId() })
   if (answer.kind === 'trade') return { check, result: 'ok', found: 'both signatures verify', todo: '' }
-  const todo = isClockOff ? 'Set the clock first, as above; then look again.' : TODO[answer.duty]
+  const todo = isClockOff ? 'Set the clock first, as above; then look again.' : todoOf(answer)
   return { check, result: 'failed', found: `${answer.reason}: ${answer.message}`, todo }
 }

@@ -58,6 +58,30 @@ describe('unipay doctor', () => {
     expect(failed).toMatchObject([{ check, todo: expect.stringContaining('refuses us: compare') }])
   })
 
+  it.each([
+    ['WECHAT_API_V3_KEY', '0123456789abcdef0123456789abcdef', 'WECHAT_API_V3_KEY'],
+    ['WECHAT_PRIVATE_KEY', null, 'HTTP 401 SIGN_ERROR'],
+    ['WECHAT_CERT_SERIAL', '0A', 'HTTP 401 SIGN_ERROR'],
+  ])('in certificate mode, finds what keeps the platform certificates away: %s', async (setting, value, found) => {
+    const own = createWechatSandbox({ mode: 'certificate' })
+    await own.listen()
+    const wrong = {
+      WECHAT_PUBLIC_KEY: '',
+      WECHAT_PUBLIC_KEY_ID: '',
+      ...own.merchantSettings(),
+      [setting]: value ?? privatePem(stranger),
+    }
+    const { failed } = await doctor(wrong)
+    const order = await service.register()
+    const synced = await unipay({ ...commandSettings(service), ...wrong }, ['sync', order])
+    await own.close()
+    expect(failed).toMatchObject([
+      { check: 'wechat_pay keys', found: expect.stringContaining(found), todo: expect.stringContaining(setting) },
+    ])
+    expect(synced).toMatchObject({ status: 1, stderr: expect.stringContaining(found) })
+    expect(synced.stderr).toContain(setting)
+  })
+
   it('finds each key that is none, of either gateway, and names its setting', async () => {
     const { failed } = await doctor({ WECHAT_PRIVATE_KEY: 'no key', ALIPAY_PRIVATE_KEY: 'no key' })
     expect(failed).toMatchObject([

@@ -2,11 +2,13 @@ import { afterEach, describe, expect, it } from 'vitest'
 
 import type { CallOptions, TradeRef } from '../../src/gateways/gateway.js'
 import type { FaultInput } from '../../src/sandbox/faults.js'
+import { privatePem, sharedKeyPair } from '../../src/sandbox/keys.js'
 import { startWechat, type WechatUnderTest, type WechatUnderTestOptions } from '../support/wechat-gateway.js'
 
 const OPTIONS: CallOptions = { priority: 'merchant', traceId: 'rows00000001' }
 const REF: TradeRef = { outTradeNo: 'P1', gatewayOrderNo: null, payWay: 'qr_code' }
 const CODE: TradeRef = { ...REF, payWay: 'bar_code' }
+const STRANGER = privatePem(await sharedKeyPair('stranger'))
 
 const opened: WechatUnderTest[] = []
 async function start(options: WechatUnderTestOptions = {}): Promise<WechatUnderTest> {
@@ -277,13 +279,42 @@ describe('the gateway’s keys', () => {
     },
   )
 
-  it('another merchant’s APIv3 key opens nothing', async () => {
-    const { gateway, lines } = await start({
-      sandbox: { mode: 'certificate' },
-      settings: { WECHAT_API_V3_KEY: '0123456789abcdef0123456789abcdef' },
-    })
-    expect(await gateway.queryOrder(REF, OPTIONS)).toMatchObject({ reason: 'no_platform_certificate' })
-    expect(lines).toContainEqual(expect.objectContaining({ level: 'error', event: 'platform_certificates_failed' }))
+  it.each([
+    ['an APIv3 key that opens nothing', { WECHAT_API_V3_KEY: '0123456789abcdef0123456789abcdef' }, /WECHAT_API_V3_KEY/],
+    [
+      'a private key that is not ours there',
+      { WECHAT_PRIVATE_KEY: STRANGER },
+      /HTTP 401 SIGN_ERROR .*WECHAT_PRIVATE_KEY/,
+    ],
+    ['a serial that is not ours', { WECHAT_CERT_SERIAL: '0A' }, /HTTP 401 SIGN_ERROR .*WECHAT_CERT_SERIAL/],
+    ['a merchant that nobody knows', { WECHAT_MCH_ID: '1900000001' }, /HTTP 40[0-9] [A-Z_]+ .*WECHAT_MCH_ID/],
+  ])('%s: the download’s failure says so, and that it is ours to mend', async (_title, settings, message) => {
+    const { gateway, lines, sandbox } = await start({ sandbox: { mode: 'certificate' }, settings })
+    const outcome = await gateway.queryOrder(REF, OPTIONS)
+    const told = { reason: 'no_platform_certificate', message: expect.stringMatching(message) as string }
+    expect(outcome).toMatchObject({ kind: 'unknown', duty: 'alert', ...told })
+    expect(outcome.kind === 'unknown' && outcome.message.length).toBeLessThan(300)
+    expect(lines).toMatchObject([
+      { level: 'error', event: 'platform_certificates_failed', message: told.message },
+      { level: 'error', event: 'gateway_refuses', ...told },
+    ])
+    // What is wrong is ours: the breaker does not hide it from the next one who asks.
+    for (let asked = 0; asked < 30; asked++) expect(await gateway.queryOrder(REF, OPTIONS)).toMatchObject(told)
+    expect(sandbox.calls('P1').query).toBe(0)
+  })
+
+  it('a gateway that cannot be reached, or is in trouble, is waited for, and the download’s failure says which', async () => {
+    const away = await start({ sandbox: { mode: 'certificate' }, settings: { WECHAT_BASE_URLS: 'http://127.0.0.1:9' } })
+    const inTrouble = await start({ sandbox: { mode: 'certificate' } })
+    inTrouble.sandbox.addFaults([{ fault: 'html502', on: 'certificates', times: 20 }])
+    for (const [{ gateway, lines }, message] of [
+      [away, /unreachable/],
+      [inTrouble, /HTTP 502/],
+    ] as const) {
+      const told = { reason: 'no_platform_certificate', message: expect.stringMatching(message) as string }
+      expect(await gateway.queryOrder(REF, OPTIONS)).toMatchObject({ duty: 'retry', ...told })
+      expect(lines).toMatchObject([{ level: 'error', event: 'platform_certificates_failed', message: told.message }])
+    }
   })
 
   it('with a public key alone, an unknown key fails closed and nothing is looked for', async () => {

@@ -5,6 +5,7 @@ import { describe, expect, it } from 'vitest'
 import { createDeadline, type Deadline } from '../../src/gateways/deadline.js'
 import {
   createPlatformCertificates,
+  type Downloaded,
   openCertificates,
   type PlatformCertificate,
 } from '../../src/gateways/wechat/certificates.js'
@@ -19,6 +20,8 @@ function certificateOf(serial: string, from: number, to: number): PlatformCertif
   return { serial, publicKey: pair.publicKey, validFromMs: from, validToMs: to }
 }
 
+const FAILED: Downloaded = { kind: 'failed', duty: 'retry', message: 'away' }
+
 /** A clock and a gateway that gives what the test put there; every download is counted. */
 function certificatesWith(first: readonly PlatformCertificate[] | null) {
   const state = { nowMs: 1_000_000_000_000, given: first, downloads: 0 }
@@ -26,7 +29,7 @@ function certificatesWith(first: readonly PlatformCertificate[] | null) {
     now: () => state.nowMs,
     download: async () => {
       state.downloads += 1
-      return state.given
+      return state.given === null ? FAILED : { kind: 'downloaded', certificates: state.given }
     },
   })
   return { state, certificates }
@@ -88,9 +91,11 @@ describe('platform certificates', () => {
     state.nowMs += 4_999
     expect(await certificates.ready(NEVER)).toBe(false)
     expect(state.downloads).toBe(1)
+    expect(certificates.failure()).toEqual(FAILED)
     state.nowMs += 1
     state.given = [A]
     expect(await certificates.ready(NEVER)).toBe(true)
+    expect(certificates.failure()).toBeNull()
     state.given = null
     state.nowMs += 13 * HOUR_MS
     expect(await certificates.ready(NEVER)).toBe(true)
@@ -143,7 +148,7 @@ describe('platform certificates', () => {
         await new Promise<void>((resolve) => {
           finish = resolve
         })
-        return [A]
+        return { kind: 'downloaded', certificates: [A] }
       },
     })
     const past = createDeadline(10)

@@ -3,10 +3,15 @@ import { createDecipheriv, type KeyObject, X509Certificate } from 'node:crypto'
 import { z } from 'zod'
 
 import { hasPassed } from '../../elapsed.js'
+import { clockHint } from '../clock.js'
 import { createDeadline, type Deadline } from '../deadline.js'
+import type { UnknownDuty } from '../gateway.js'
+import type { HttpOutcome } from '../http.js'
 import { parseStrictJson } from '../strict-json.js'
 import { verifyAnswer } from './codec.js'
 import type { SignedExchange } from './exchange.js'
+import { errorRow, errorSchema } from './trade.js'
+import { told } from './unsettled.js'
 
 /** WeChat Pay asks for a download at least every 12 hours. */
 const REFRESH_AFTER_MS = 12 * 3_600_000
@@ -77,9 +82,18 @@ function openCertificate(serial: string, sealed: Sealed, apiV3Key: Buffer): Plat
   }
 }
 
+/**
+ * What a download came to. A failure's `message` is for people, bounded, and names what they can mend; nobody vouches for
+ * the answer that it tells of, so it decides nothing but who is told.
+ */
+export type Downloaded =
+  | Readonly<{ kind: 'downloaded'; certificates: readonly PlatformCertificate[] }>
+  | Readonly<{ kind: 'failed'; duty: UnknownDuty; message: string }>
+export type DownloadFailure = Extract<Downloaded, { kind: 'failed' }>
+
 export type PlatformCertificatesDeps = Readonly<{
-  /** Downloads the list within its own bounds; null where that failed. It verifies with the keys that it brought. */
-  download: () => Promise<readonly PlatformCertificate[] | null>
+  /** Downloads the list within its own bounds. It verifies with the keys that it brought. */
+  download: () => Promise<Downloaded>
   now: () => number
 }>
 
@@ -90,6 +104,7 @@ export function createPlatformCertificates({ download, now }: PlatformCertificat
   let refreshedAtMs = Number.NEGATIVE_INFINITY
   let triedAtMs = Number.NEGATIVE_INFINITY
   let unknownSerialAtMs = Number.NEGATIVE_INFINITY
+  let failure: DownloadFailure | null = null
   let running: Promise<void> | null = null
 
   function valid(): readonly PlatformCertificate[] {
@@ -108,8 +123,9 @@ export function createPlatformCertificates({ download, now }: PlatformCertificat
   async function downloadOnce(): Promise<void> {
     triedAtMs = now()
     const downloaded = await download()
-    if (downloaded === null || downloaded.length === 0) return
-    known = downloaded
+    failure = downloaded.kind === 'failed' ? downloaded : null
+    if (downloaded.kind === 'failed' || downloaded.certificates.length === 0) return
+    known = downloaded.certificates
     refreshedAtMs = now()
   }
 
@@ -139,6 +155,8 @@ export function createPlatformCertificates({ download, now }: PlatformCertificat
       if (valid().length === 0 && running !== null) await unlessOver(running, deadline)
       return valid().length > 0
     },
+    /** Why the last download brought nothing; null where it did, or was not tried, or is not over. */
+    failure: () => failure,
     /** An answer came with a key that we do not know: looks once, no more often than once a minute. True: it is known now. */
     async learn(serial: string, deadline: Deadline): Promise<boolean> {
       const nowMs = now()
@@ -164,6 +182,9 @@ async function unlessOver(work: Promise<void>, deadline: Deadline): Promise<void
   deadline.off(stop)
 }
 
+/** What callers are told where there is nothing to verify an answer with, before the reason if it is known. */
+export const NO_CERTIFICATE = '未能下载微信支付平台证书'
+
 const LIST_REQUEST = { method: 'GET', pathAndQuery: '/v3/certificates', body: '', serial: null } as const
 
 export type DownloadDeps = Readonly<{
@@ -180,20 +201,51 @@ export type DownloadDeps = Readonly<{
  * with it and the answer is signed by one of the certificates in it (WeChat Pay APIv3, "download platform certificates").
  */
 export function createDownload({ exchange, apiV3Key, timeoutMs, hostsCount, now }: DownloadDeps) {
-  return async (): Promise<readonly PlatformCertificate[] | null> => {
+  function read(outcome: HttpOutcome): Downloaded {
+    if (outcome.kind !== 'answered') return failed('retry', outcome.reason)
+    const hint = clockHint(outcome.headers['date'], now())
+    if (outcome.status !== 200) return refusal(outcome.status, parseStrictJson(outcome.body), hint)
+    const list = parseStrictJson(outcome.body)
+    const certificates = openCertificates(list, apiV3Key)
+    if (certificates === null)
+      return LIST.safeParse(list).success ? failed('alert', SEALED) : failed('retry', '应答无法解析')
+    const keys = new Map(certificates.map(({ serial, publicKey }) => [serial, publicKey]))
+    const verdict = verifyAnswer(outcome.headers, outcome.body, keys, now())
+    if (verdict.kind === 'verified') return { kind: 'downloaded', certificates }
+    return failed('retry', `应答未通过验签 ${verdict.reason}${hint}`)
+  }
+
+  return async (): Promise<Downloaded> => {
     const deadline = createDeadline(timeoutMs)
+    let failure = failed('retry', 'timeout')
     try {
       for (let tryNo = 0; tryNo < hostsCount && !deadline.isOver(); tryNo++) {
-        const outcome = await exchange(LIST_REQUEST, tryNo, deadline)
-        if (outcome.kind !== 'answered' || outcome.status !== 200) continue
-        const certificates = openCertificates(parseStrictJson(outcome.body), apiV3Key)
-        if (certificates === null) continue
-        const keys = new Map(certificates.map(({ serial, publicKey }) => [serial, publicKey]))
-        if (verifyAnswer(outcome.headers, outcome.body, keys, now()).kind === 'verified') return certificates
+        const downloaded = read(await exchange(LIST_REQUEST, tryNo, deadline))
+        if (downloaded.kind === 'downloaded') return downloaded
+        // What a host said of our settings tells more than another one that could not be reached.
+        if (failure.duty !== 'alert') failure = downloaded
       }
-      return null
+      return failure
     } finally {
       deadline.clear()
     }
   }
+}
+
+const SEALED = '其中的证书不能用 WECHAT_API_V3_KEY 解密，请核对'
+/** The download is signed with these; what else can be wrong with it is nobody's here. */
+const SIGNED_WITH = '请核对 WECHAT_MCH_ID(服务商为 WECHAT_SP_MCH_ID)、WECHAT_CERT_SERIAL、WECHAT_PRIVATE_KEY'
+/** Of what the gateway said, so that what can be done about it still finds room behind it. Characters. */
+const SAID_LENGTH_MAX = 80
+
+/** An error answer as the gateway gave it, with what can be done where it is about our settings. */
+function refusal(status: number, json: unknown, hint: string): DownloadFailure {
+  const { code, message } = errorSchema.parse(json)
+  const { duty } = errorRow(status, code)
+  const said = `HTTP ${status} ${code} ${message}`.slice(0, SAID_LENGTH_MAX).trimEnd()
+  return failed(duty, `${said}${hint}${duty === 'alert' ? `，${SIGNED_WITH}` : ''}`)
+}
+
+function failed(duty: UnknownDuty, why: string): DownloadFailure {
+  return { kind: 'failed', duty, message: told(`${NO_CERTIFICATE}: ${why}`) }
 }

@@ -8,6 +8,7 @@ import type { Deadline } from '../deadline.js'
 import type { CallOptions, CloseOutcome, Gateway, QueryOutcome, TradeRef } from '../gateway.js'
 import type { Http, HttpOutcome } from '../http.js'
 import { parseStrictJson } from '../strict-json.js'
+import { type DownloadFailure, NO_CERTIFICATE } from './certificates.js'
 import { type MerchantKey, type Verdict, verifyAnswer } from './codec.js'
 import { createHosts, createSignedExchange } from './exchange.js'
 import type { Reversal } from './reversal.js'
@@ -25,12 +26,14 @@ import {
 
 /**
  * The keys that answers may be signed with, by serial, and the serial that we ask for (null: none known yet). Certificate
- * mode also has `ready`, which is asked before a request, and `learn`, which looks once for a serial that we do not know.
+ * mode also has `ready`, which is asked before a request, `failure`, which tells why it is not, and `learn`, which looks
+ * once for a serial that we do not know.
  */
 export type PlatformKeys = Readonly<{
   current: () => ReadonlyMap<string, KeyObject>
   preferred: () => string | null
   ready?: (deadline: Deadline) => Promise<boolean>
+  failure?: () => DownloadFailure | null
   learn?: (serial: string, deadline: Deadline) => Promise<boolean>
 }>
 
@@ -117,12 +120,13 @@ export function createWechatGateway(config: WechatConfig, deps: WechatDeps): Gat
   ): Promise<Try<T>> {
     if (platformKeys.ready !== undefined && !(await platformKeys.ready(deadline))) {
       const toHost = { method: request.method, baseUrl: config.baseUrls[0] ?? '', path: request.pathAndQuery }
+      const { duty, message } = platformKeys.failure?.() ?? { duty: 'retry', message: NO_CERTIFICATE }
       return unsettled(deps.http.unsent(toHost, 'no platform certificate'), {
-        duty: 'retry',
+        duty,
         reason: 'no_platform_certificate',
-        message: '未能下载微信支付平台证书',
+        message,
         again: false,
-        isFault: true,
+        isFault: duty === 'retry',
       })
     }
     const { method, pathAndQuery, body } = request

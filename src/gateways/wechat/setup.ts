@@ -169,16 +169,18 @@ function certificatesOf({ settings, keys, deps, http }: Parts, merchantKey: Merc
   return createPlatformCertificates({
     now: deps.now,
     async download() {
-      const certificates = await download()
-      const event = certificates === null ? 'platform_certificates_failed' : 'platform_certificates'
-      const serials = certificates?.map(({ serial }) => serial)
-      if (certificates === null) deps.log.error({ event, channel: 'wechat_pay' })
-      else {
-        deps.log.info({ event, channel: 'wechat_pay', serials })
-        const endsAtMs = Math.max(...certificates.map(({ validToMs }) => validToMs))
-        deps.observer.certificateEnds('wechat_platform', endsAtMs)
+      const downloaded = await download()
+      if (downloaded.kind === 'failed') {
+        const { message } = downloaded
+        deps.log.error({ event: 'platform_certificates_failed', channel: 'wechat_pay', message })
+        return downloaded
       }
-      return certificates
+      const { certificates } = downloaded
+      const serials = certificates.map(({ serial }) => serial)
+      deps.log.info({ event: 'platform_certificates', channel: 'wechat_pay', serials })
+      const endsAtMs = Math.max(...certificates.map(({ validToMs }) => validToMs))
+      deps.observer.certificateEnds('wechat_platform', endsAtMs)
+      return downloaded
     },
   })
 }
