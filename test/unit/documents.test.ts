@@ -44,7 +44,9 @@ describe('the README', () => {
 
   it('names only scripts that there are', () => {
     const { scripts } = JSON.parse(read('package.json')) as { scripts: Record<string, string> }
-    const named = [...text.matchAll(/npm (?:run ([a-z:]+)|(test|start))/g)].map(([, run, short]) => run ?? short ?? '')
+    const named = [...text.matchAll(/npm (?:run (?:-s )?([a-z:]+)|(test|start))/g)].map(
+      ([, run, short]) => run ?? short ?? '',
+    )
     expect(named.filter((name) => scripts[name] === undefined)).toEqual([])
     expect(named).toEqual(
       expect.arrayContaining(['demo', 'test', 'start', 'sandbox', 'cli', 'check', 'test:long', 'bench']),
@@ -71,6 +73,18 @@ describe('the README', () => {
     expect(named).toContain('/unipay/syncPay')
   })
 })
+
+it.each(['README.md', 'README.zh-CN.md', 'docs/runbook.md'])(
+  '%s runs commands without npm’s own lines, which a shell or jq would read, and says that they are built first',
+  (document) => {
+    const paragraph = read(document)
+      .split(/\n\n|\n(?=\|)/)
+      .filter((text) => text.includes('npm run -s cli -- '))
+    expect(paragraph).toHaveLength(1)
+    expect(paragraph[0]).toContain('`npm run build`')
+    expect(read(document)).not.toContain('npm run cli')
+  },
+)
 
 describe('.env.example', () => {
   const lines = [...read('.env.example').matchAll(/^(# )?([A-Z][A-Z0-9_]*)=(.*)$/gm)]
