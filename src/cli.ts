@@ -7,6 +7,7 @@ import { CommandFailed, Misused, sayAside } from './cli/output.js'
 import { ConfigError } from './config.js'
 import { EXCEPTION_KINDS } from './domain/decide.js'
 import { CHANNELS, ORDER_STATUSES } from './domain/order.js'
+import { ASK_DOCTOR, failureOfSurroundings } from './failure.js'
 
 // Prisma's WebAssembly as it is compiled at first: a command is over before the optimised one is, and would wait for it.
 setFlagsFromString('--liftoff-only')
@@ -124,8 +125,10 @@ program
 
 // `unipay notices | head` closes its end early; that is no failure of ours.
 process.stdout.on('error', (error: NodeJS.ErrnoException) => {
-  if (error.code !== 'EPIPE') throw error
-  process.exit()
+  if (error.code === 'EPIPE') process.exit()
+  // The disk is full, or gone: what was printed is not all.
+  sayAside(`Standard output: ${error.message}`)
+  process.exit(1)
 })
 
 try {
@@ -139,6 +142,9 @@ function statusOf(error: unknown): number {
   // Commander has said it already; asking for help is no misuse.
   if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : 2
   const isForPeople = [CommandFailed, Misused, ConfigError].some((kind) => error instanceof kind)
-  sayAside(isForPeople ? (error as Error).message : String(error instanceof Error ? error.stack : error))
+  const failure = failureOfSurroundings(error)
+  if (isForPeople) sayAside((error as Error).message)
+  else if (failure !== null) sayAside(`${failure}. ${ASK_DOCTOR}`)
+  else sayAside(String(error instanceof Error ? error.stack : error))
   return error instanceof Misused ? 2 : 1
 }

@@ -3,6 +3,7 @@ import { setTimeout as pause } from 'node:timers/promises'
 import { certificateExpiries } from './certificates.js'
 import { type Config, ConfigError } from './config.js'
 import { nextSyncDelayS } from './domain/schedule.js'
+import { ASK_DOCTOR, failureOfSurroundings } from './failure.js'
 import { KeyError } from './gateways/keys.js'
 import { createGateways } from './gateways/registry.js'
 import { SESSION_MAX_AGE_S } from './http/console/session.js'
@@ -65,9 +66,11 @@ export class StartError extends Error {}
 export function startFailure(error: unknown): string {
   if (!(error instanceof Error)) return String(error)
   const isForPeople = [ConfigError, StartError, KeyError].some((kind) => error instanceof kind)
-  // The port is taken, or only the superuser's.
+  // The port is taken, or only the superuser's: nothing that doctor looks at.
   const isPort = 'syscall' in error && error.syscall === 'listen'
-  return isForPeople || isPort ? error.message : (error.stack ?? error.message)
+  if (isForPeople || isPort) return error.message
+  const failure = failureOfSurroundings(error)
+  return failure === null ? (error.stack ?? error.message) : `${failure}. ${ASK_DOCTOR}`
 }
 
 /** How long a lease lives, in milliseconds; `createSyncOrder` refuses one that its syncs could outlive. */

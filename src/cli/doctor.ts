@@ -84,9 +84,11 @@ async function database(config: Config): Promise<Check> {
       found: `embedded, in ${config.DATA_DIR}`,
       todo: 'In production set DATABASE_URL.',
     }
-  const client = new pg.Client({ connectionString: config.DATABASE_URL, connectionTimeoutMillis: REACH_MS_MAX })
-  client.on('error', () => undefined)
+  let client: pg.Client | undefined
   try {
+    // In here: it reads the files that the URL names.
+    client = new pg.Client({ connectionString: config.DATABASE_URL, connectionTimeoutMillis: REACH_MS_MAX })
+    client.on('error', () => undefined)
     await client.connect()
     const { pending, failed, edited, isReadOnly } = await migrationStatus(client)
     if (isReadOnly)
@@ -131,7 +133,7 @@ async function database(config: Config): Promise<Check> {
       todo: 'Is PostgreSQL up, and DATABASE_URL (host, user, password) right?',
     }
   } finally {
-    await client.end().catch(() => undefined)
+    await client?.end().catch(() => undefined)
   }
 }
 
