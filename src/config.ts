@@ -83,9 +83,14 @@ const SETTINGS = {
     .enum(SIGN_TYPES, `must be one of ${SIGN_TYPES.join(', ')}`)
     .default('MD5')
     .describe('or HMAC_SHA256'),
-  // The secret is taken as it is, blanks included; only the comma separates.
+  // The secret is taken as it is, blanks included; only the comma separates. What nobody sees in a file would make every
+  // merchant's signature wrong.
   SIGN_SECRETS: z
     .string()
+    .refine(
+      (value) => !/[\r\n\uFEFF]/.test(value),
+      'holds a line break or a byte order mark: it is one line, comma separated',
+    )
     .transform((value) => value.split(',').filter((secret) => secret !== ''))
     .pipe(z.array(z.string()).min(1, 'names no secret'))
     .default([])
@@ -184,6 +189,11 @@ const hasAlipayCertificates = (given: Given) =>
 const hasAlipayPublicKey = (given: Given) => isSet(given, 'ALIPAY_PUBLIC_KEY')
 const isAlipayByCertificate = (given: Given) => hasAlipayCertificates(given) && !hasAlipayPublicKey(given)
 
+/** The secrets of .env.example, which production refuses. */
+const EXAMPLE_SECRET = 'change-me'
+const EXAMPLE_TOKEN = 'change-me-too'
+const OF_THE_EXAMPLE = 'holds the value of .env.example, which everybody knows: set your own'
+
 const FOR_V3 = ': WECHAT_API=v3 needs it'
 const FOR_CERTIFICATES = ': certificate mode needs ALIPAY_APP_CERT, ALIPAY_CERT and ALIPAY_ROOT_CERT'
 
@@ -201,6 +211,17 @@ const RULES: readonly Rule[] = [
     setting: 'DATABASE_URL',
     problem: 'is required in production',
     applies: (given) => isProduction(given) && !isSet(given, 'DATABASE_URL'),
+  },
+  {
+    setting: 'SIGN_SECRETS',
+    problem: OF_THE_EXAMPLE,
+    applies: (given) => isProduction(given) && list(given.SIGN_SECRETS ?? '').includes(EXAMPLE_SECRET),
+  },
+  {
+    setting: 'OPS_TOKENS',
+    problem: OF_THE_EXAMPLE,
+    applies: (given) =>
+      isProduction(given) && list(given.OPS_TOKENS ?? '').some((pair) => pair.endsWith(`:${EXAMPLE_TOKEN}`)),
   },
   missing('WECHAT_MCH_ID', ' beside its pair', isWechat),
   missing('WECHAT_APP_ID', ' beside its pair', isWechat),
@@ -259,7 +280,7 @@ export class ConfigError extends Error {
 
 /**
  * The settings, checked and frozen. The only reader of the environment. `NAME_FILE` names a file that holds NAME's value
- * (one final line end is not part of it); an empty value counts as unset.
+ * (one final line end is not part of it); an empty value counts as unset. Both at once are refused.
  */
 export function loadConfig(environment: Readonly<Record<string, string | undefined>>): Config {
   const given: Partial<Record<SettingName, string | null>> = {}
@@ -267,6 +288,8 @@ export function loadConfig(environment: Readonly<Record<string, string | undefin
   for (const name of SETTING_NAMES) {
     const value = environment[name]
     const file = environment[`${name}_FILE`]
+    if (value !== undefined && value !== '' && file !== undefined && file !== '')
+      problems.push(`${name} and ${name}_FILE are both set: leave one of them out`)
     if (value !== undefined && value !== '') given[name] = value
     else if (file !== undefined && file !== '') {
       try {

@@ -198,15 +198,17 @@ async function startAll(): Promise<Running> {
   const alipay = createAlipaySandbox()
   endings.push(async () => await Promise.all([wechat.close(), alipay.close()]))
   await Promise.all([wechat.listen(ports.wechat), alipay.listen(ports.alipay)])
-  const settings = loadConfig({
+  const own: Record<string, string> = {
     SIGN_SECRETS: '123456',
     OPS_TOKENS: 'demo:demo-token',
     LOG_LEVEL: 'warn',
     GATEWAY_TIMEOUT_MS: '3000',
     ...wechat.merchantSettings(),
     ...alipay.merchantSettings(),
-    ...process.env,
-  })
+  }
+  const isGivenAsFile = (name: string) => (process.env[`${name}_FILE`] ?? '') !== ''
+  const used = Object.entries(own).filter(([name]) => !isGivenAsFile(name))
+  const settings = loadConfig({ ...Object.fromEntries(used), ...process.env })
   const service = await compose(settings)
   // Before the gateways: what is under way is finished.
   endings.unshift(async () => await service.stop())

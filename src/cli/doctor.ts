@@ -48,6 +48,14 @@ function readSettings(checks: Check[]): Config | null {
   try {
     const config = loadConfig(process.env)
     checks.push({ check: 'settings', result: 'ok', found: 'complete', todo: '' })
+    // Taken as it is: the merchant's may have the blank as well.
+    if (config.SIGN_SECRETS.some((secret) => secret !== secret.trim()))
+      checks.push({
+        check: 'SIGN_SECRETS',
+        result: 'warning',
+        found: 'a secret begins or ends with a blank',
+        todo: 'The blank is part of the secret: take it out, unless the merchant signs with it.',
+      })
     if (config.OPS_TOKENS.length === 0)
       checks.push({
         check: 'OPS_TOKENS',

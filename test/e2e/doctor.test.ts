@@ -193,6 +193,9 @@ describe('unipay doctor', () => {
     expect((await doctor({ OPS_TOKENS: '' })).checks).toContainEqual(
       expect.objectContaining({ check: 'OPS_TOKENS', result: 'warning' }),
     )
+    expect((await doctor({ SIGN_SECRETS: 'new, old' })).checks).toContainEqual(
+      expect.objectContaining({ check: 'SIGN_SECRETS', result: 'warning', todo: expect.stringContaining('blank') }),
+    )
     const none = await doctor({ WECHAT_MCH_ID: '', WECHAT_APP_ID: '', ALIPAY_APP_ID: '' })
     expect(none.failed).toMatchObject([{ check: 'channels' }])
   })

@@ -7,6 +7,8 @@ import { describe, expect, it } from 'vitest'
 import { ConfigError, loadConfig } from '../../src/config.js'
 
 const minimal = { SIGN_SECRETS: 'secret' }
+const production = { ...minimal, NODE_ENV: 'production', DATABASE_URL: 'postgresql://db/unipay' }
+const ONE_LINE = 'SIGN_SECRETS holds a line break or a byte order mark: it is one line, comma separated'
 /** Complete, to look at: which keys they are, `loadConfig` does not ask. */
 const wechat = {
   WECHAT_MCH_ID: '1',
@@ -66,6 +68,17 @@ describe('settings', () => {
     [{ ...minimal, DATABASE_URL: 'mysql://localhost/db' }, 'DATABASE_URL must be a postgres:// or postgresql:// URL'],
     [{ ...minimal, DATABASE_URL: 'postgres://a b' }, 'DATABASE_URL must be a postgres:// or postgresql:// URL'],
     [{ SIGN_SECRETS: ',' }, 'SIGN_SECRETS names no secret'],
+    [{ SIGN_SECRETS: 'new\nold' }, ONE_LINE],
+    [{ SIGN_SECRETS: 'new\n' }, ONE_LINE],
+    [{ SIGN_SECRETS: '\uFEFFnew' }, ONE_LINE],
+    [
+      { ...production, SIGN_SECRETS: 'mine,change-me' },
+      'SIGN_SECRETS holds the value of .env.example, which everybody knows: set your own',
+    ],
+    [
+      { ...production, OPS_TOKENS: 'ann:mine,alice:change-me-too' },
+      'OPS_TOKENS holds the value of .env.example, which everybody knows: set your own',
+    ],
     [{ ...minimal, ...wechat, WECHAT_APP_ID: '' }, 'WECHAT_APP_ID is missing beside its pair'],
     [{ ...minimal, ...wechat, WECHAT_MCH_ID: '' }, 'WECHAT_MCH_ID is missing beside its pair'],
     [{ ...minimal, ALIPAY_GATEWAY_URL: 'ftp://x' }, 'ALIPAY_GATEWAY_URL must be an http or https URL'],
@@ -141,7 +154,11 @@ describe('settings', () => {
       const file = path.join(folder, 'secret')
       writeFileSync(file, ' old , new\n')
       expect(loadConfig({ SIGN_SECRETS_FILE: file }).SIGN_SECRETS).toEqual([' old ', ' new'])
-      expect(loadConfig({ SIGN_SECRETS: 'mine', SIGN_SECRETS_FILE: file }).SIGN_SECRETS).toEqual(['mine'])
+      // Which one counts, nobody could tell by looking at either.
+      expect(linesOf({ SIGN_SECRETS: 'mine', SIGN_SECRETS_FILE: file })).toEqual([
+        'SIGN_SECRETS and SIGN_SECRETS_FILE are both set: leave one of them out',
+      ])
+      expect(loadConfig({ SIGN_SECRETS: '', SIGN_SECRETS_FILE: file }).SIGN_SECRETS).toEqual([' old ', ' new'])
       // One that cannot be read is not missing as well.
       expect(linesOf({ SIGN_SECRETS_FILE: path.join(folder, 'none') })).toEqual([
         expect.stringContaining('SIGN_SECRETS_FILE cannot be read'),

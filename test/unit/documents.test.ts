@@ -99,11 +99,13 @@ describe('.env.example', () => {
       if (comment) expect([name, value]).toEqual([name, defaults.get(name)])
   })
 
-  it('starts as it is', () => {
-    const given = lines
-      .filter(([, comment]) => comment === undefined)
-      .map(([, , name = '', value = '']) => [name, value])
-    expect(loadConfig(Object.fromEntries(given) as Record<string, string>).NODE_ENV).toBe('production')
+  it('starts once its secrets are one’s own, and not before', () => {
+    const given = Object.fromEntries(
+      lines.filter(([, comment]) => comment === undefined).map(([, , name = '', value = '']) => [name, value]),
+    ) as Record<string, string>
+    expect(() => loadConfig(given)).toThrow(/SIGN_SECRETS holds the value.*\n.*OPS_TOKENS holds the value/)
+    const own = { ...given, SIGN_SECRETS: 'mine', OPS_TOKENS: 'alice:mine-too' }
+    expect(loadConfig(own).NODE_ENV).toBe('production')
   })
 })
 
