@@ -3,6 +3,11 @@ import { type Config, loadConfig } from '../config.js'
 import { KeyError } from '../gateways/keys.js'
 import { CommandFailed, sayAside } from './output.js'
 
+/** As a shell counts who ended by a signal; SIGHUP: the terminal was closed. */
+const STATUS_OF = { SIGHUP: 129, SIGINT: 130, SIGTERM: 143 } as const
+/** For giving leases back when a command is interrupted: nobody waits longer for a database that is away. */
+const RELEASE_MS_MAX = 2_000
+
 /**
  * The service's own composition, without its server and its loops. What it logs goes to standard error, from
  * `logLevel` on, so that standard output is the command's alone. Only `migrate` changes the tables of a database that was
@@ -14,12 +19,32 @@ export async function withService<T>(
 ): Promise<T> {
   const config = loadConfig(process.env)
   const core = await composed(config, logLevel)
+  const signals = Object.keys(STATUS_OF) as (keyof typeof STATUS_OF)[]
+  const onSignal = (signal: keyof typeof STATUS_OF) => void leave(core, signal)
+  for (const signal of signals) process.on(signal, onSignal)
   try {
     const reason = await core.database.whyNotReady()
     if (reason !== null) throw new CommandFailed(`Not ready: ${reason}. What to do about it: unipay doctor`)
     return await work(core)
   } finally {
     await core.stop().catch((error: unknown) => sayAside(`It did not end cleanly: ${String(error)}`))
+    for (const signal of signals) process.off(signal, onSignal)
+  }
+}
+
+/** Gives back what is being synced, which would else be busy for merchants until the lease ends, and is gone. */
+async function leave(core: Core, signal: keyof typeof STATUS_OF): Promise<void> {
+  // A batch stops by itself, in its own way.
+  if (process.listenerCount(signal) > 1) return
+  const end = (told: string) => {
+    sayAside(`Interrupted by ${signal}. ${told}`)
+    process.exit(STATUS_OF[signal])
+  }
+  setTimeout(end, RELEASE_MS_MAX, 'What was being synced stays busy until its lease ends, within a minute.')
+  try {
+    end(`Orders given back, for others to sync: ${await core.orders.releaseHeld()}`)
+  } catch (error) {
+    end(`What was being synced stays busy until its lease ends, within a minute: ${String(error)}`)
   }
 }
 
