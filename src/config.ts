@@ -41,6 +41,8 @@ const httpUrl = z
 // A user before no host is PostgreSQL's own way to name a socket, which no other URL has: `postgresql://me@/db?host=/run`.
 const postgresUrl = z
   .string()
+  // What follows it is no part of an address: the rest of a password would be lost, and the host with it.
+  .refine((value) => !value.includes('#'), { error: 'holds a #: in a password it is %23', abort: true })
   .refine(
     (value) => URL.canParse(value.replace('@/', '@localhost/')) && /^postgres(ql)?:\/\//i.test(value),
     'must be a postgres:// or postgresql:// URL',

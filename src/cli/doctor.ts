@@ -138,11 +138,24 @@ async function database(config: Config): Promise<Check> {
       check,
       result: 'failed',
       found: String(error),
-      todo: 'Is PostgreSQL up, and DATABASE_URL (host, user, password) right?',
+      todo: databaseTodo(error),
     }
   } finally {
     await client?.end().catch(() => undefined)
   }
+}
+
+/** By SQLSTATE: whoever answers with one is up. */
+const DATABASE_TODO: Readonly<Record<string, string>> = {
+  '28000': 'Set user and password in DATABASE_URL right; special characters are percent-encoded.',
+  '28P01': 'Set user and password in DATABASE_URL right; special characters are percent-encoded.',
+  '3D000': 'Create the database, or name the right one in DATABASE_URL.',
+  '42501': 'GRANT the role what it lacks, or let DATABASE_URL name the owner of the tables.',
+}
+
+function databaseTodo(error: unknown): string {
+  const known = error instanceof pg.DatabaseError ? DATABASE_TODO[error.code ?? ''] : undefined
+  return known ?? 'Is PostgreSQL up, and DATABASE_URL (host, user, password) right?'
 }
 
 async function clockSkewS(client: pg.Client): Promise<number> {
@@ -217,7 +230,9 @@ async function keys(config: Config, isClockOff: boolean): Promise<Check[]> {
       check: 'keys',
       result: 'failed',
       found,
-      todo: 'Set the key named here: PEM or base64, RSA of 2048 bits or more.',
+      todo: /_API_V[23]_KEY\b/.test(found)
+        ? 'Set the API key named here as it is in the gateway’s console: 32 characters.'
+        : 'Set the key named here: PEM or base64, RSA of 2048 bits or more, without a passphrase.',
     }))
   }
 }

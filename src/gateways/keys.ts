@@ -35,6 +35,9 @@ const DAY_MS = 86_400_000
 
 /** A private key: PEM (PKCS#1, PKCS#8), or the bare base64 that the gateways' tools hand out. */
 export function loadPrivateKey(setting: string, text: string): KeyObject {
+  // BEGIN ENCRYPTED PRIVATE KEY, or Proc-Type: 4,ENCRYPTED.
+  if (/^(?:-----BEGIN ENCRYPTED |Proc-Type:.*ENCRYPTED)/m.test(text))
+    throw new KeyError(`${setting} has a passphrase: set the key without one (openssl rsa -in FILE)`)
   const key = tryEach(
     setting,
     'is not a private key (PEM PKCS#1 or PKCS#8, or its base64)',

@@ -90,6 +90,13 @@ describe('unipay doctor', () => {
     ])
   })
 
+  it('says of an API key what it must be, which is no PEM', async () => {
+    const { failed } = await doctor({ WECHAT_API_V3_KEY: 'short' })
+    expect(failed).toMatchObject([
+      { check: 'keys', found: expect.stringContaining('not 5'), todo: expect.stringContaining('32 characters') },
+    ])
+  })
+
   it.each([
     [400, 'behind'],
     [-400, 'ahead'],
@@ -113,6 +120,15 @@ describe('unipay doctor', () => {
   it('finds a database that is away, one that is not migrated, and one of its own', async () => {
     const away = await doctor({ DATABASE_URL: 'postgresql://nobody@127.0.0.1:9/none' })
     expect(away.failed).toMatchObject([{ check: 'database', todo: expect.stringContaining('Is PostgreSQL up') }])
+    const elsewhere = (change: (url: URL) => void) => {
+      const url = new URL(service.database.url)
+      change(url)
+      return { DATABASE_URL: url.href }
+    }
+    const none = await doctor(elsewhere((url) => (url.pathname = '/none')))
+    expect(none.failed).toMatchObject([{ check: 'database', todo: expect.stringContaining('Create the database') }])
+    const stranger = await doctor(elsewhere((url) => (url.username = 'stranger')))
+    expect(stranger.failed).toMatchObject([{ check: 'database', todo: expect.stringContaining('user and password') }])
     const empty = await createDatabase({ migrated: false })
     const { failed } = await doctor({ DATABASE_URL: empty.url })
     await empty.drop()

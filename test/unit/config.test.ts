@@ -65,6 +65,8 @@ describe('settings', () => {
     [{ ...minimal, OPS_TOKENS: 'nameless' }, 'OPS_TOKENS must be name:token'],
     [{ ...minimal, NODE_ENV: 'production' }, 'DATABASE_URL is required in production'],
     [{ ...minimal, DATABASE_URL: 'foo' }, 'DATABASE_URL must be a postgres:// or postgresql:// URL'],
+    [{ ...minimal, DATABASE_URL: 'postgres://me:1#2@db/unipay' }, 'DATABASE_URL holds a #: in a password it is %23'],
+    [{ ...minimal, DATABASE_URL: 'postgres://me:a#b@db/unipay' }, 'DATABASE_URL holds a #: in a password it is %23'],
     [{ ...minimal, DATABASE_URL: 'mysql://localhost/db' }, 'DATABASE_URL must be a postgres:// or postgresql:// URL'],
     [{ ...minimal, DATABASE_URL: 'postgres://a b' }, 'DATABASE_URL must be a postgres:// or postgresql:// URL'],
     [{ SIGN_SECRETS: ',' }, 'SIGN_SECRETS names no secret'],

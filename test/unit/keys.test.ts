@@ -25,6 +25,8 @@ const NOW_MS = Date.UTC(2026, 10, 24)
 const bare = (pem: string) => pem.replaceAll(/-----[^-]+-----|\s/g, '')
 const pkcs8 = rsa.privateKey.export({ type: 'pkcs8', format: 'pem' }).toString()
 const pkcs1 = rsa.privateKey.export({ type: 'pkcs1', format: 'pem' }).toString()
+const sealed = (type: 'pkcs1' | 'pkcs8') =>
+  rsa.privateKey.export({ type, format: 'pem', cipher: 'aes-256-cbc', passphrase: 'secret' }).toString()
 const spki = rsa.publicKey.export({ type: 'spki', format: 'pem' }).toString()
 const publicPkcs1 = rsa.publicKey.export({ type: 'pkcs1', format: 'pem' }).toString()
 
@@ -42,6 +44,8 @@ describe('a private key', () => {
 
   it.each([
     ['a public key', spki, 'is not a private key'],
+    ['sealed by a passphrase', sealed('pkcs8'), 'has a passphrase'],
+    ['sealed by a passphrase, as PKCS#1', sealed('pkcs1'), 'has a passphrase'],
     ['nonsense', 'nonsense!', 'is not a private key'],
     ['nothing', '', 'is not a private key'],
     ['a cut PEM', pkcs8.slice(0, 200), 'is not a private key'],
