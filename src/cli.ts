@@ -8,6 +8,7 @@ import { ConfigError } from './config.js'
 import { EXCEPTION_KINDS } from './domain/decide.js'
 import { CHANNELS, ORDER_STATUSES } from './domain/order.js'
 import { ASK_DOCTOR, failureOfSurroundings } from './failure.js'
+import { versionHere } from './version.js'
 
 // Prisma's WebAssembly as it is compiled at first: a command is over before the optimised one is, and would wait for it.
 setFlagsFromString('--liftoff-only')
@@ -21,6 +22,7 @@ const limit = () => new Option('--limit <count>', 'at most so many (default 50)'
 // Each command is loaded when it is asked for: `sign` and `--help` need no database, and are there at once.
 const program = new Command('unipay')
   .description('What operators do, by command. Settings come from the environment, as for the service.')
+  .version(versionHere(), '--version', 'which release this is')
   .exitOverride()
 
 program

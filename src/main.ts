@@ -1,6 +1,7 @@
 #!/usr/bin/env node
 import { compose, startFailure } from './compose.js'
 import { loadConfig } from './config.js'
+import { versionHere } from './version.js'
 
 /** One second for balancers to see that this process is not ready, one for clients whose connections are still open. */
 const DRAIN_TIMES = { listenMs: 1_000, quietMs: 1_000 }
@@ -20,9 +21,11 @@ let service: Awaited<ReturnType<typeof compose>> | undefined
 for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP'] as const) process.on(signal, () => void drain(signal))
 
 try {
-  service = await compose(loadConfig(process.env))
+  const config = loadConfig(process.env)
+  service = await compose(config)
   const address = await service.start()
-  service.log.info({ event: 'started', address })
+  const channels = Object.keys(service.gateways.byChannel)
+  service.log.info({ event: 'started', address, version: versionHere(), roles: config.ROLES, channels })
 } catch (error) {
   process.stderr.write(`${startFailure(error)}\n`)
   process.exitCode = 1

@@ -1,3 +1,4 @@
+import { readFileSync } from 'node:fs'
 import { mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
@@ -295,7 +296,11 @@ describe('a wrong word', () => {
     expect(stderr.trim().split('\n')).toHaveLength(1)
   })
 
-  it('and asking for help is status 0', async () => {
+  it('and asking for help, or for the version, is status 0', async () => {
+    const { version } = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8')) as {
+      version: string
+    }
+    expect(await unipay(['--version'])).toMatchObject({ status: 0, stdout: `${version}\n` })
     expect(await unipay(['--help'])).toMatchObject({ status: 0, stdout: expect.stringContaining('doctor') })
     expect(await unipay(['batch', '--help'])).toMatchObject({ status: 0 })
   })

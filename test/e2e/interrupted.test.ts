@@ -37,8 +37,16 @@ it.each([
   expect(await service.sync(order)).toMatchObject({ code: 0, data: { repair: true } })
 })
 
-it('a service whose terminal is closed is drained, as by SIGTERM', async () => {
+it('a service says at its start what it is and does; when its terminal is closed it is drained, as by SIGTERM', async () => {
   const running = await startServiceProcess({ ...commandSettings(service), ROLES: 'api', PORT: '0' })
+  expect(running.lines().map((line) => JSON.parse(line) as unknown)).toContainEqual(
+    expect.objectContaining({
+      event: 'started',
+      version: expect.stringMatching(/^\d+\.\d+\.\d+/),
+      roles: ['api'],
+      channels: ['wechat_pay', 'ali_pay'],
+    }),
+  )
   process.kill(running.pid ?? 0, 'SIGHUP')
   await expect.poll(running.isRunning, { timeout: 15_000 }).toBe(false)
   expect(running.lines().join('\n')).toContain('"signal":"SIGHUP"')
