@@ -164,8 +164,7 @@ const merchantHost = process.env['DEMO_MERCHANT_HOST'] ?? '127.0.0.1'
 
 /** What is ended in turn when somebody has seen enough. */
 const endings: (() => Promise<unknown>)[] = []
-// SIGHUP: its terminal was closed.
-for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP'] as const) process.once(signal, () => void end(0))
+for (const signal of ['SIGTERM', 'SIGINT'] as const) process.once(signal, () => void end(0))
 
 const ports = await orGiveUp(() => ({
   wechat: portFrom('DEMO_WECHAT_PORT', 9101),

@@ -17,8 +17,7 @@ const RELEASE_MS_MAX = 500
 // From the first moment: as process 1 of a container, a process without a handler does not even notice the signal.
 let isDraining = false
 let service: Awaited<ReturnType<typeof compose>> | undefined
-// SIGHUP: its terminal was closed.
-for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP'] as const) process.on(signal, () => void drain(signal))
+for (const signal of ['SIGTERM', 'SIGINT'] as const) process.on(signal, () => void drain(signal))
 
 try {
   const config = loadConfig(process.env)

@@ -3,8 +3,8 @@ import { type Config, loadConfig } from '../config.js'
 import { KeyError } from '../gateways/keys.js'
 import { CommandFailed, sayAside } from './output.js'
 
-/** As a shell counts who ended by a signal; SIGHUP: the terminal was closed. */
-const STATUS_OF = { SIGHUP: 129, SIGINT: 130, SIGTERM: 143 } as const
+/** As a shell counts who ended by a signal. Not SIGHUP: to heed it would undo `nohup`. */
+const STATUS_OF = { SIGINT: 130, SIGTERM: 143 } as const
 /** For giving leases back when a command is interrupted: nobody waits longer for a database that is away. */
 const RELEASE_MS_MAX = 2_000
 
