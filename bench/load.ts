@@ -130,7 +130,8 @@ export async function runLoad(plan: LoadPlan): Promise<LoadResult> {
         if (shot === null) return
         const due = { shot, dueMs: startedMs + number * gapMs }
         lateUs.record((nowMs - due.dueMs) * 1000)
-        const lane = idle.pop()
+        // The one that has been idle for longest: one that never got its turn would be closed as idle.
+        const lane = idle.shift()
         if (lane === undefined) waiting.push(due)
         else send(lane, due)
       }
