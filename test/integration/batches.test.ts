@@ -66,6 +66,17 @@ async function orders(trades: readonly (Record<string, unknown> | null)[]) {
 
 const WINDOW_EMPTY = 'createdFrom: is not before createdTo: no order was created in between'
 
+/** A further instance, whose connections to the database can be cut. */
+async function serviceBehindProxy() {
+  const { proxy, url } = await proxyDatabase(service.database.url)
+  const own = await startService({
+    database: service.database,
+    sandboxes: service,
+    environment: { DATABASE_URL: url },
+  })
+  return { own, proxy }
+}
+
 describe('a batch', () => {
   it('first dry, then real: the same counts and money by result, and only the real one changes orders', async () => {
     const { ids, window } = await orders([
@@ -177,12 +188,7 @@ describe('a batch', () => {
   })
 
   it('counts a repair, once, whose commit was done although its answer was lost', async () => {
-    const { proxy, url } = await proxyDatabase(service.database.url)
-    const own = await startService({
-      database: service.database,
-      sandboxes: service,
-      environment: { DATABASE_URL: url },
-    })
+    const { own, proxy } = await serviceBehindProxy()
     try {
       const { ids, window } = await orders([{ state: 'SUCCESS' }])
       const { id } = await create(window)
@@ -281,12 +287,7 @@ describe('a batch', () => {
   })
 
   it('does not keep a process from leaving in good order while the database is away', async () => {
-    const { proxy, url } = await proxyDatabase(service.database.url)
-    const own = await startService({
-      database: service.database,
-      sandboxes: service,
-      environment: { DATABASE_URL: url },
-    })
+    const { own, proxy } = await serviceBehindProxy()
     try {
       const { ids, window } = await orders([{ state: 'SUCCESS' }])
       await create(window)
