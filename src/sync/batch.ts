@@ -1,9 +1,9 @@
-import type { Action } from '../domain/decide.js'
 import type { OrderId } from '../domain/order.js'
 import type { GatewayAvailability } from '../gateways/gateway.js'
 import type { Log } from '../log.js'
-import type { BatchClaim, Batches, BatchItem, BatchResult, FinishedItem } from '../store/batches.js'
-import type { SyncOrder, SyncOutcome } from './sync-order.js'
+import type { BatchClaim, Batches, BatchItem, FinishedItem } from '../store/batches.js'
+import { AGAIN_DELAY_S, createBatchItem } from './batch-item.js'
+import type { SyncOrder } from './sync-order.js'
 
 export type BatchRunnerDeps = Readonly<{
   batches: Batches
@@ -23,12 +23,6 @@ export type BatchRunnerDeps = Readonly<{
 const RUNS_MAX = 4
 /** Between two looks at a batch: results are written, the claim is renewed, a cancellation is seen. Milliseconds. */
 const TICK_MS = 200
-/**
- * A busy order is asked for again after this, until its other lease has run out for sure (12 × 5 s); so is one whose sync
- * threw. By then no statement of that sync runs any more (5 s), so that what it committed is found. Seconds.
- */
-const AGAIN_DELAY_S = 5
-const TRIES_MAX = 12
 
 type Run = {
   readonly claim: BatchClaim
@@ -45,21 +39,13 @@ type Run = {
   isIdle: boolean
 }
 
-const RESULT_OF_ACTION = {
-  settle: 'settled',
-  close_local: 'closed_local',
-  close_gateway: 'closed_gateway',
-  reopen: 'reopened',
-  wait: 'waiting',
-  none: 'unchanged',
-} as const satisfies Record<Action, BatchResult>
-
 /**
  * Runs operators' batches through the same door as everybody else. Progress is in the database: killed anywhere, another
  * runner goes on once the claim has run out, and finds by each item's trace id what had been committed.
  */
 export function createBatchRunner(deps: BatchRunnerDeps) {
   const { batches, log } = deps
+  const syncItem = createBatchItem(deps)
   const runs = new Map<bigint, Run>()
   /** Batches are claimed in turn, from here on, so that those which make place for each other keep nobody out. */
   let lastClaimedId = 0n
@@ -166,36 +152,9 @@ export function createBatchRunner(deps: BatchRunnerDeps) {
   }
 
   async function work(run: Run, item: BatchItem): Promise<void> {
-    const result = await resultOf(run, item)
+    const result = await syncItem(run.claim.batch, item)
     if (result === null) run.postponed.push(item.orderId)
     else run.finished.push({ orderId: item.orderId, result })
-  }
-
-  /** Null where it is to be asked for again. */
-  async function resultOf({ claim }: Run, item: BatchItem): Promise<BatchResult | null> {
-    const { batch } = claim
-    try {
-      if (item.tries > 1 && !batch.dryRun) {
-        const committed = await batches.findCommitted(item)
-        if (committed !== null) return resultOfRecord(committed)
-      }
-      // The last sync threw as well, and committed nothing.
-      if (item.tries > TRIES_MAX) return 'failed'
-      const outcome = await deps.syncOrder({
-        key: { id: item.orderId },
-        traceId: item.traceId,
-        traceparent: batch.traceparent,
-        source: 'batch',
-        actor: batch.actor,
-        clientIp: null,
-        dryRun: batch.dryRun,
-      })
-      return outcome.kind === 'busy' && item.tries < TRIES_MAX ? null : resultOfOutcome(outcome)
-    } catch (error) {
-      log.error({ event: 'batch_item_failed', traceId: item.traceId, orderId: item.orderId.toString(), err: error })
-      // The commit's answer may be what was lost: the next try looks for it first. A dry run commits nothing.
-      return batch.dryRun || item.tries > TRIES_MAX ? 'failed' : null
-    }
   }
 
   return {
@@ -213,25 +172,4 @@ export type BatchRunner = ReturnType<typeof createBatchRunner>
 /** Nothing is under way, and all that was is written. */
 function isQuiet({ running, finished, postponed }: Run): boolean {
   return running.size === 0 && finished.length === 0 && postponed.length === 0
-}
-
-function resultOfOutcome(outcome: SyncOutcome): BatchResult {
-  switch (outcome.kind) {
-    case 'synced':
-      return RESULT_OF_ACTION[outcome.decision.action]
-    case 'mismatch':
-    case 'busy':
-      return outcome.kind
-    case 'gateway_unknown':
-      return 'unknown'
-    case 'no_channel':
-    case 'channel_not_configured':
-    case 'not_found':
-      return 'gone'
-  }
-}
-
-function resultOfRecord({ outcome, decision }: Readonly<{ outcome: string; decision: string }>): BatchResult {
-  if (outcome === 'synced') return RESULT_OF_ACTION[decision as Action]
-  return outcome === 'mismatch' || outcome === 'unknown' ? outcome : 'failed'
 }
