@@ -57,51 +57,65 @@ SELECT seen.*, t.now AS taken_at, expires_at <= t.now AS expired,
   extract(epoch FROM expires_at - t.now)::float8 AS expires_in_s,
   extract(epoch FROM t.now - close_time)::float8 AS closed_for_s,
   extract(epoch FROM t.now - reversed_at)::float8 AS reversed_for_s,
-  extract(epoch FROM t.now - greatest(reversed_at, reversal_begun_at))::float8 AS reversal_for_s
+  extract(epoch FROM t.now - greatest(reversed_at, reversal_begun_at))::float8 AS reversal_for_s,
+  CASE WHEN acquired AND status <> 'close' THEN set_config('synchronous_commit', 'off', true) END AS synchronous_commit
 FROM seen, (SELECT clock_timestamp() AS now) AS t`,
 }
 
-const COMMIT = {
+const COMMIT_UNCHANGED = {
+  name: 'commit_sync_unchanged',
+  text: `
+WITH guard AS (
+  UPDATE orders SET next_sync_at = clock_timestamp() + $4::float8 * interval '1 second', sync_failures = $5,
+    lease_token = NULL, lease_expires_at = NULL
+  WHERE id = $1 AND lease_token = $2 AND version = $3 RETURNING id, channel
+)
+INSERT INTO sync_records (order_id, trace_id, source, actor, client_ip, outcome, gateway_status, trade_state, decision,
+  error_code, error_msg, exchanges, duration_ms, gateway_ms, channel)
+SELECT id, $6::text, $7, $8::text, $9, $10, $11::text, $12, $13, $14, $15, $16::jsonb, $17, $18, channel FROM guard
+RETURNING id AS sync_id, repair_no, false AS exception_opened`,
+}
+
+const COMMIT_CHANGE = {
   name: 'commit_sync',
   text: `
 WITH guard AS (
-  UPDATE orders SET status = $4::text, gateway_order_no = $5, pay_time = $6, close_time = $7,
-    version = version + CASE WHEN $8::text IS NULL THEN 0 ELSE 1 END,
-    next_sync_at = clock_timestamp() + $9::float8 * interval '1 second', sync_failures = $10,
-    reversed_at = CASE WHEN $33::text = 'accepted' THEN clock_timestamp() ELSE reversed_at END,
-    reversal_begun_at = CASE WHEN $33::text = 'not_done' THEN $34::timestamptz ELSE reversal_begun_at END,
-    lease_token = NULL, lease_expires_at = NULL
+  UPDATE orders SET next_sync_at = clock_timestamp() + $4::float8 * interval '1 second', sync_failures = $5,
+    lease_token = NULL, lease_expires_at = NULL, status = $19::text, gateway_order_no = $20, pay_time = $21, close_time = $22,
+    version = version + CASE WHEN $23::text IS NULL THEN 0 ELSE 1 END,
+    reversed_at = CASE WHEN $24::text = 'accepted' THEN clock_timestamp() ELSE reversed_at END,
+    reversal_begun_at = CASE WHEN $24::text = 'not_done' THEN $25::timestamptz ELSE reversal_begun_at END
   WHERE id = $1 AND lease_token = $2 AND version = $3
   RETURNING id, amount_fen, channel
 ), numbered AS MATERIALIZED (
-  SELECT id, amount_fen, channel, CASE WHEN $8::text IS NOT NULL THEN next_repair_no() END AS repair_no FROM guard
+  SELECT id, amount_fen, channel, CASE WHEN $23::text IS NOT NULL THEN next_repair_no() END AS repair_no FROM guard
 ), sync AS (
   INSERT INTO sync_records (order_id, trace_id, source, actor, client_ip, outcome, gateway_status, trade_state, decision,
-    repair_no, error_code, error_msg, exchanges, duration_ms, channel, gateway_ms)
-  SELECT id, $11::text, $12, $13::text, $14, $15, $16::text, $17, $18, repair_no, $19, $20, $21::jsonb, $22, channel, $32
+    error_code, error_msg, exchanges, duration_ms, gateway_ms, channel, repair_no)
+  SELECT id, $6::text, $7, $8::text, $9, $10, $11::text, $12, $13, $14, $15, $16::jsonb, $17, $18, channel, repair_no
   FROM numbered
   RETURNING id, order_id, repair_no
 ), repair AS (
   INSERT INTO repair_records (repair_no, order_id, sync_id, way, gateway_status, status_before, status_after, amount_fen, actor)
-  SELECT sync.repair_no, sync.order_id, sync.id, $8::text, $16::text, $23, $4::text, numbered.amount_fen, $13::text
+  SELECT sync.repair_no, sync.order_id, sync.id, $23::text, $11::text, $26, $19::text, numbered.amount_fen, $8::text
   FROM sync, numbered WHERE sync.repair_no IS NOT NULL
   RETURNING repair_no, order_id
 ), older AS MATERIALIZED (
   SELECT id, state, claim_token IS NOT NULL AND next_attempt_at > clock_timestamp() AS is_being_sent
-  FROM notices WHERE order_id = $1 AND $25::text IS NOT NULL AND EXISTS (SELECT 1 FROM repair) FOR UPDATE
+  FROM notices WHERE order_id = $1 AND $27::text IS NOT NULL AND EXISTS (SELECT 1 FROM repair) FOR UPDATE
 ), superseded AS (
   UPDATE notices SET state = 'superseded', next_attempt_at = NULL, delivered_at = NULL
   WHERE order_id = $1 AND id = ANY(ARRAY(SELECT id FROM older WHERE state IN ('pending', 'dead')))
 ), notice AS (
-  INSERT INTO notices (order_id, repair_no, trace_id, traceparent, url, payload, host, next_attempt_at)
-  SELECT order_id, repair_no, $11::text, $24, $25::text, $26::jsonb, $31, clock_timestamp() + CASE
+  INSERT INTO notices (order_id, repair_no, trace_id, url, host, payload, traceparent, next_attempt_at)
+  SELECT order_id, repair_no, $6::text, $27::text, $28, $29::jsonb, $30, clock_timestamp() + CASE
     WHEN EXISTS (SELECT 1 FROM older WHERE is_being_sent) THEN 10 ELSE 0 END * interval '1 second'
-  FROM repair WHERE $25::text IS NOT NULL
+  FROM repair WHERE $27::text IS NOT NULL
 ), opened AS (
   INSERT INTO sync_exceptions AS e (order_id, sync_id, kind, at_risk_fen, fingerprint, evidence)
-  SELECT order_id, id, $27::text, $28, $29::text, $30::jsonb FROM sync
-  WHERE $27::text IS NOT NULL AND NOT EXISTS (SELECT 1 FROM sync_exceptions r
-    WHERE r.order_id = $1 AND r.kind = $27::text AND r.fingerprint = $29::text AND r.state = 'resolved')
+  SELECT order_id, id, $31::text, $32, $33::text, $34::jsonb FROM sync
+  WHERE $31::text IS NOT NULL AND NOT EXISTS (SELECT 1 FROM sync_exceptions r
+    WHERE r.order_id = $1 AND r.kind = $31::text AND r.fingerprint = $33::text AND r.state = 'resolved')
   ON CONFLICT (order_id, kind, fingerprint) WHERE state = 'open'
     DO UPDATE SET last_seen_at = clock_timestamp(), seen_count = e.seen_count + 1
   RETURNING seen_count
@@ -196,8 +210,12 @@ async function sync(paymentId: string, traceId: string): Promise<string> {
   const gatewayStatus =
     decision === 'close_gateway' ? 'pay_timeout' : trade.state === 'paid' ? 'pay_success' : 'pay_progress'
   const durationMs = performance.now() - startedMs
-  const values = commitValues(order, token, trade, { decision, gatewayStatus, exchanges, traceId, durationMs })
-  const committed = await pool.query<{ repair_no: string | null }>({ ...COMMIT, values })
+  const result = { decision, gatewayStatus, exchanges, traceId, durationMs }
+  const record = recordValues(order, token, trade, result)
+  const change = changeValues(order, trade, result)
+  const committed = await pool.query<{ repair_no: string | null }>(
+    change === null ? { ...COMMIT_UNCHANGED, values: record } : { ...COMMIT_CHANGE, values: [...record, ...change] },
+  )
   const row = committed.rows[0]
   if (row === undefined) throw new Error('lease lost')
   const repair = row.repair_no !== null
@@ -215,13 +233,34 @@ type Result = {
   durationMs: number
 }
 
-function commitValues(order: OrderRow, token: string, trade: Trade, result: Result): unknown[] {
-  const { decision } = result
-  const status = decision === 'settle' ? 'success' : decision === 'close_gateway' ? 'close' : order.status
-  const way = decision === 'settle' ? 'pay_success' : decision === 'close_gateway' ? 'pay_close_gateway' : null
+function recordValues(order: OrderRow, token: string, trade: Trade, result: Result): unknown[] {
+  return [
+    order.id,
+    token,
+    order.version,
+    result.decision === 'wait' ? 300 : null,
+    0,
+    result.traceId,
+    'merchant',
+    null,
+    null,
+    'synced',
+    result.gatewayStatus,
+    trade.state,
+    result.decision,
+    null,
+    null,
+    JSON.stringify(result.exchanges),
+    Math.round(result.durationMs),
+    result.exchanges.reduce((sum, { durationMs }) => sum + durationMs, 0),
+  ]
+}
+
+function changeValues(order: OrderRow, trade: Trade, { decision }: Result): unknown[] | null {
+  if (decision !== 'settle' && decision !== 'close_gateway') return null
+  const status = decision === 'settle' ? 'success' : 'close'
   const payTime = decision === 'settle' ? trade.paidAt : order.pay_time
   const closeTime = decision === 'close_gateway' ? order.taken_at : order.close_time
-  const isNoticed = way !== null && order.notify_url !== null
   const seconds = (time: Date | null) => (time === null ? null : Math.floor(time.getTime() / 1000))
   const payload = {
     paymentId: order.id,
@@ -237,39 +276,21 @@ function commitValues(order: OrderRow, token: string, trade: Trade, result: Resu
     attach: order.attach,
   }
   return [
-    order.id,
-    token,
-    order.version,
     status,
     trade.gatewayOrderNo ?? order.gateway_order_no,
     payTime,
     closeTime,
-    way,
-    status === 'progress' ? 300 : null,
-    0,
-    result.traceId,
-    'merchant',
-    null,
-    null,
-    'synced',
-    result.gatewayStatus,
-    trade.state,
-    decision,
-    null,
-    null,
-    JSON.stringify(result.exchanges),
-    Math.round(result.durationMs),
-    order.status,
-    null,
-    isNoticed ? order.notify_url : null,
-    isNoticed ? JSON.stringify(payload) : null,
-    null,
-    null,
-    null,
-    null,
-    isNoticed && order.notify_url !== null ? new URL(order.notify_url).host : null,
-    result.exchanges.reduce((sum, { durationMs }) => sum + durationMs, 0),
+    decision === 'settle' ? 'pay_success' : 'pay_close_gateway',
     'none',
+    null,
+    order.status,
+    order.notify_url,
+    order.notify_url === null ? null : new URL(order.notify_url).host,
+    order.notify_url === null ? null : JSON.stringify(payload),
+    null,
+    null,
+    null,
+    null,
     null,
   ]
 }

@@ -4,10 +4,11 @@ import Table from 'cli-table3'
 import pg from 'pg'
 
 import type { OrderId } from '../src/domain/order.js'
-import { createOrders, type Orders } from '../src/store/orders.js'
+import { createLeases, type Leases } from '../src/store/leases.js'
 import { createOverview } from '../src/store/overview.js'
 import { createRecords } from '../src/store/records.js'
 import { createRetention } from '../src/store/retention.js'
+import { type CommitSync, createSyncCommit } from '../src/store/sync-commit.js'
 import { type Spread, spreadOf } from './compare.js'
 import { type Explained, explainingPool } from './explain.js'
 import { measure, type RunOptions } from './measure.js'
@@ -116,7 +117,8 @@ function historyOf(size: number): bigint {
 /** Each statement as the service itself makes it, several times over; its plan is what the server says it did. */
 async function explainAll(url: string, size: number): Promise<Readonly<Record<string, Explained>>> {
   const { pool, prisma, explain, close } = explainingPool(url)
-  const orders = createOrders(pool, { leaseMs: 34_000, channels: ['wechat_pay'] })
+  const leases = createLeases(pool, { leaseMs: 34_000, channels: ['wechat_pay'] })
+  const commitSync = createSyncCommit(pool, leases)
   const retention = createRetention(pool)
   const before = new Date(Date.now() - 45 * 86_400_000)
   const { firstId, step } = blockOf(size)
@@ -124,9 +126,11 @@ async function explainAll(url: string, size: number): Promise<Readonly<Record<st
   let afterId = 0n
   try {
     return {
-      'lease and commit': await explain(REPEATED, async () => await leaseAndCommit(orders, firstId + step * at++)),
+      'lease and commit': await explain(REPEATED, async () => {
+        await leaseAndCommit(leases, commitSync, firstId + step * at++)
+      }),
       [`claim of ${CLAIM} due`]: await explain(CLAIMS, async () => {
-        const claimed = await orders.claimDue('wechat_pay', CLAIM)
+        const claimed = await leases.claimDue('wechat_pay', CLAIM)
         if (claimed.length !== CLAIM) throw new Error(`claimed ${claimed.length}`)
       }),
       history: await explain(REPEATED, async () => await createRecords(prisma).findHistory({ id: historyOf(size) })),
@@ -141,10 +145,10 @@ async function explainAll(url: string, size: number): Promise<Readonly<Record<st
 }
 
 /** The two statements of a sync that finds nothing to repair. */
-async function leaseAndCommit(orders: Orders, id: bigint): Promise<void> {
-  const leased = await orders.acquireLease({ id: id as OrderId }, { dryRun: false })
+async function leaseAndCommit(leases: Leases, commitSync: CommitSync, id: bigint): Promise<void> {
+  const leased = await leases.acquire({ id: id as OrderId }, { dryRun: false })
   if (leased.kind !== 'acquired') throw new Error(leased.kind)
-  const committed = await orders.commitSync({
+  const committed = await commitSync({
     lease: leased.lease,
     record: {
       traceId: 'explained',

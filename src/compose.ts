@@ -20,15 +20,16 @@ import { createDatabase, STATEMENT_WAIT_MS_MAX } from './store/client.js'
 import { type EmbeddedPostgres, startEmbedded } from './store/embedded.js'
 import { createExceptions } from './store/exceptions.js'
 import { createImport } from './store/import.js'
+import { createLeases } from './store/leases.js'
 import { migrate } from './store/migrate.js'
 import { createNotices } from './store/notices.js'
-import { createOrders } from './store/orders.js'
 import { createOutbox } from './store/outbox.js'
 import { createBatchSelection, createOverview } from './store/overview.js'
 import { createRecords } from './store/records.js'
 import { createRegistration, type NewOrder } from './store/registration.js'
 import { createRetention } from './store/retention.js'
 import { createSignOuts } from './store/sign-outs.js'
+import { createSyncCommit } from './store/sync-commit.js'
 import { createBatchRunner } from './sync/batch.js'
 import { GATEWAY_CALLS_MAX } from './sync/repair.js'
 import { createSweeper } from './sync/sweeper.js'
@@ -99,12 +100,13 @@ export async function composeCore(config: Config, overrides: Overrides = {}) {
     onIdleError: (error) => log.warn({ event: 'database_connection_lost', err: error }),
   })
   const leaseMs = leaseMsFor(config.GATEWAY_TIMEOUT_MS)
-  const orders = createOrders(database.pool, {
+  const leases = createLeases(database.pool, {
     leaseMs,
     channels: Object.values(gateways.byChannel).map(({ channel }) => channel),
   })
   const syncOrder = createSyncOrder({
-    orders,
+    leases,
+    commitSync: createSyncCommit(database.pool, leases),
     gateways: gateways.byChannel,
     log,
     observer: metrics.sync,
@@ -130,7 +132,7 @@ export async function composeCore(config: Config, overrides: Overrides = {}) {
     now,
   }
   const sweepers = Object.values(gateways.byChannel).map((gateway) =>
-    createSweeper({ gateway, orders, syncOrder, concurrency: sweeperConcurrency(config), log, newTraceId }),
+    createSweeper({ gateway, leases, syncOrder, concurrency: sweeperConcurrency(config), log, newTraceId }),
   )
   const batchRunner = createBatchRunner({
     batches,
@@ -156,7 +158,7 @@ export async function composeCore(config: Config, overrides: Overrides = {}) {
     metrics,
     gateways,
     database,
-    orders,
+    leases,
     syncOrder,
     sweepers,
     batchRunner,
@@ -238,7 +240,7 @@ export async function compose(config: Config, overrides: Overrides = {}) {
     },
     /** For a drain that is cut short: gives back the leases that would else keep orders busy until they expire. */
     async abandon(): Promise<void> {
-      const released = await core.orders.releaseHeld()
+      const released = await core.leases.releaseHeld()
       log.warn({ event: 'leases_released', released })
     },
   }

@@ -42,7 +42,7 @@ async function leave(core: Core, signal: keyof typeof STATUS_OF): Promise<void> 
   }
   setTimeout(end, RELEASE_MS_MAX, 'What was being synced stays busy until its lease ends, within a minute.')
   try {
-    end(`Orders given back, for others to sync: ${await core.orders.releaseHeld()}`)
+    end(`Orders given back, for others to sync: ${await core.leases.releaseHeld()}`)
   } catch (error) {
     end(`What was being synced stays busy until its lease ends, within a minute: ${String(error)}`)
   }

@@ -1,7 +1,7 @@
 import type { FastifyInstance, FastifyRequest } from 'fastify'
 
 import { orderIdFrom } from '../domain/order.js'
-import type { OrderKey } from '../store/orders.js'
+import type { OrderKey } from '../store/leases.js'
 import type { SyncOrder, SyncOutcome } from '../sync/sync-order.js'
 import { readBody, type SyncPayBody } from './body.js'
 import { errorReply, gatewayUnknownReply, successReply } from './reply.js'

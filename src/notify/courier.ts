@@ -10,8 +10,8 @@ import type { SignType } from '../domain/sign.js'
 import type { Log } from '../log.js'
 import { createLookup } from '../lookup.js'
 import { createPlaces } from '../loop.js'
-import { SEND_OVER_S } from '../store/orders.js'
 import type { AttemptOutcome, ClaimedNotice, NoticeAttempt, Outbox } from '../store/outbox.js'
+import { SEND_OVER_S } from '../store/sync-commit.js'
 
 /** CONTRACT: 5 s for a merchant's whole answer, connecting and the last byte included. */
 const SEND_MS_MAX = 5_000

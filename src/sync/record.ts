@@ -3,7 +3,8 @@ import { isNoticed, noticePayload } from '../domain/notice.js'
 import type { Order } from '../domain/order.js'
 import { nextSyncDelayS, retryDelayS } from '../domain/schedule.js'
 import type { Trade } from '../domain/trade.js'
-import type { Lease, OrderKey, SyncCommit, SyncSource } from '../store/orders.js'
+import type { Lease, OrderKey } from '../store/leases.js'
+import type { SyncCommit, SyncSource } from '../store/sync-commit.js'
 import type { Finding } from './repair.js'
 
 export type SyncRequest = Readonly<{

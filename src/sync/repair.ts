@@ -9,7 +9,8 @@ import {
 } from '../domain/decide.js'
 import type { Trade } from '../domain/trade.js'
 import type { CallOptions, CloseOutcome, Exchange, Gateway, GatewayUnknown, TradeRef } from '../gateways/gateway.js'
-import type { Lease, Reversal } from '../store/orders.js'
+import type { Lease } from '../store/leases.js'
+import type { Reversal } from '../store/sync-commit.js'
 
 /** What was learned and decided about one order; nothing of it is written yet. */
 export type Finding = Readonly<{ exchanges: readonly Exchange[]; reversal: Reversal }> &

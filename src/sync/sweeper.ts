@@ -2,12 +2,12 @@ import type { OrderId } from '../domain/order.js'
 import type { Gateway } from '../gateways/gateway.js'
 import type { Log } from '../log.js'
 import { createPlaces } from '../loop.js'
-import type { Orders } from '../store/orders.js'
+import type { Leases } from '../store/leases.js'
 import type { SyncOrder } from './sync-order.js'
 
 export type SweeperDeps = Readonly<{
   gateway: Gateway
-  orders: Orders
+  leases: Pick<Leases, 'claimDue'>
   syncOrder: SyncOrder
   /** Syncs at once, so few that none waits for its budget longer than about a second. */
   concurrency: number
@@ -16,14 +16,14 @@ export type SweeperDeps = Readonly<{
 }>
 
 /** Asks for one channel's due orders, oldest first, through the same door as everybody else. */
-export function createSweeper({ gateway, orders, syncOrder, concurrency, log, newTraceId }: SweeperDeps) {
+export function createSweeper({ gateway, leases, syncOrder, concurrency, log, newTraceId }: SweeperDeps) {
   const places = createPlaces(concurrency, Math.ceil(concurrency / 4))
 
   /** One round: claims what there is room for, starts syncing it, and waits for room. True where there may be more. */
   async function runOnce(): Promise<boolean> {
     const room = roomLeft()
     if (room === 0) return false
-    const due = await orders.claimDue(gateway.channel, room)
+    const due = await leases.claimDue(gateway.channel, room)
     for (const id of due) places.occupy(sweep(id))
     if (due.length === 0) return false
     await places.room()

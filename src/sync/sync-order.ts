@@ -3,7 +3,8 @@ import { channelLabel, type Order } from '../domain/order.js'
 import type { Trade } from '../domain/trade.js'
 import type { CallPriority, Gateway } from '../gateways/gateway.js'
 import type { Log } from '../log.js'
-import type { Lease, Orders, SyncSource } from '../store/orders.js'
+import type { Lease, Leases } from '../store/leases.js'
+import type { CommitSync, SyncSource } from '../store/sync-commit.js'
 import { commitOf, failureOf, type SyncRequest } from './record.js'
 import { type Finding, findOut, GATEWAY_CALLS_MAX, repairAtGateway } from './repair.js'
 import { createUnderWay } from './under-way.js'
@@ -29,7 +30,8 @@ export type SyncObserver = Readonly<{
 }>
 
 export type SyncDeps = Readonly<{
-  orders: Orders
+  leases: Leases
+  commitSync: CommitSync
   gateways: Readonly<Record<string, Gateway>>
   log: Log
   observer: SyncObserver
@@ -68,7 +70,7 @@ export function createSyncOrder(deps: SyncDeps) {
     let order = underWay.find(request.key)
     if (order !== null) return busy(request, order, startedMs)
     try {
-      const leased = await deps.orders.acquireLease(request.key, request)
+      const leased = await deps.leases.acquire(request.key, request)
       if (leased.kind === 'not_found') return report(request, null, { kind: 'not_found' }, startedMs)
       order = leased.kind === 'acquired' ? leased.lease.order : leased.order
       if (leased.kind === 'acquired') return await syncLeased(request, leased.lease, startedMs)
@@ -126,20 +128,20 @@ export function createSyncOrder(deps: SyncDeps) {
     const options = { priority: PRIORITY[request.source], traceId: request.traceId }
     // Counted from before the lease was taken, so never too long.
     const hasTimeForCall = () => deps.monotonicMs() - startedMs + gatewayCallMs < leaseMs
-    const beginReversal = async () => await deps.orders.beginReversal(lease, gatewayCallMs)
+    const beginReversal = async () => await deps.leases.beginReversal(lease, gatewayCallMs)
     const investigation = { gateway, lease, situation, options, hasTimeForCall, beginReversal }
     const finding = await findOut(investigation)
     return request.dryRun ? finding : await repairAtGateway(investigation, finding)
   }
 
   async function discard(lease: Lease, finding: Finding): Promise<SyncOutcome> {
-    await deps.orders.releaseLease(lease)
+    await deps.leases.release(lease)
     return outcomeOf(lease.order, finding, null)
   }
 
   async function commit(request: SyncRequest, lease: Lease, finding: Finding, startedMs: number): Promise<SyncOutcome> {
     const intended = commitOf(request, lease, finding, deps.monotonicMs() - startedMs, deps.random())
-    const committed = await deps.orders.commitSync(intended)
+    const committed = await deps.commitSync(intended)
     // Somebody took over after our lease ran out. Nothing of ours was written; theirs counts.
     if (committed.kind === 'lease_lost') {
       deps.observer.leaseConflict('lost')
@@ -164,7 +166,7 @@ export function createSyncOrder(deps: SyncDeps) {
   /** Leaves a record of a sync that threw, and gives the lease back. Where even that fails, the lease's expiry frees it. */
   async function recordFailure(request: SyncRequest, lease: Lease, startedMs: number, cause: unknown): Promise<void> {
     try {
-      await deps.orders.commitSync(failureOf(request, lease, deps.monotonicMs() - startedMs, deps.random(), cause))
+      await deps.commitSync(failureOf(request, lease, deps.monotonicMs() - startedMs, deps.random(), cause))
     } catch (error) {
       deps.log.error({
         event: 'failure_not_recorded',

@@ -1,5 +1,5 @@
 import type { Order } from '../domain/order.js'
-import type { OrderKey } from '../store/orders.js'
+import type { OrderKey } from '../store/leases.js'
 
 type UnderWay = Readonly<{ order: Order; leaseEndMs: number }>
 

@@ -1,5 +1,7 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 
+import type { OrderId } from '../../src/domain/order.js'
+import { createLeases } from '../../src/store/leases.js'
 import { createDatabase, type TestDatabase } from '../support/database.js'
 import { type NewOrder, newPaymentId, signedBody, startService, type TestService } from '../support/service.js'
 
@@ -42,19 +44,42 @@ type Case = Readonly<{
   name: string
   trade: Readonly<{ state: string; amount?: number }> | null
   order?: Partial<NewOrder>
+  /** The order, or what is known of it. */
+  changes: boolean
   expected: Record<string, unknown>
 }>
 const CASES: readonly Case[] = [
-  { name: 'nothing to repair', trade: { state: 'NOTPAY' }, expected: { code: 0, data: { repair: false } } },
-  { name: 'settle, with its notice', trade: { state: 'SUCCESS' }, expected: { code: 0, data: { repair: true } } },
-  { name: 'closed there', trade: { state: 'CLOSED' }, expected: { code: 0, data: { repair: true } } },
-  { name: 'unknown there', trade: null, expected: { code: 0, data: { gatewayStatus: 'pay_not_found' } } },
-  { name: 'a finding', trade: { state: 'REFUND' }, expected: { code: 0, data: { gatewayStatus: 'pay_refund' } } },
-  { name: 'a wrong amount', trade: { state: 'SUCCESS', amount: 1 }, expected: { code: 28100 } },
+  {
+    name: 'nothing to repair',
+    trade: { state: 'NOTPAY' },
+    changes: false,
+    expected: { code: 0, data: { repair: false } },
+  },
+  {
+    name: 'settle, with its notice',
+    trade: { state: 'SUCCESS' },
+    changes: true,
+    expected: { code: 0, data: { repair: true } },
+  },
+  { name: 'closed there', trade: { state: 'CLOSED' }, changes: true, expected: { code: 0, data: { repair: true } } },
+  {
+    name: 'unknown there',
+    trade: null,
+    changes: true,
+    expected: { code: 0, data: { gatewayStatus: 'pay_not_found' } },
+  },
+  {
+    name: 'a finding',
+    trade: { state: 'REFUND' },
+    changes: true,
+    expected: { code: 0, data: { gatewayStatus: 'pay_refund' } },
+  },
+  { name: 'a wrong amount', trade: { state: 'SUCCESS', amount: 1 }, changes: true, expected: { code: 28100 } },
   {
     name: 'closed at the gateway because of its expiry',
     trade: { state: 'NOTPAY' },
     order: EXPIRED,
+    changes: true,
     expected: { code: 0, data: { gatewayStatus: 'pay_timeout', repair: true } },
   },
 ]
@@ -70,14 +95,14 @@ async function statementsOf(id: string): Promise<{ envelope: unknown; asked: rea
 }
 
 describe('exactly two statements, the lease and the commit, and no table read from its beginning to its end', () => {
-  for (const { name, trade, order = {}, expected } of CASES) {
+  for (const { name, trade, order = {}, changes, expected } of CASES) {
     it(name, async () => {
       const paymentId = newPaymentId()
       await service.register({ paymentId, notifyUrl: 'http://127.0.0.1:9/notice', ...order })
       if (trade !== null) service.wechat.putTrade(paymentId, { amount: 1000, ...trade })
       const { envelope, asked } = await statementsOf(paymentId)
       expect(envelope).toMatchObject(expected)
-      expect(asked).toEqual(['lease_by_id', 'commit_sync'])
+      expect(asked).toEqual(['lease_by_id', changes ? 'commit_sync' : 'commit_sync_unchanged'])
     })
   }
 
@@ -97,7 +122,7 @@ describe('exactly two statements, the lease and the commit, and no table read fr
     service.wechat.addFaults([{ on: 'query', fault: 'tampered', times: 1, outTradeNo: id }])
     const { envelope, asked } = await statementsOf(id)
     expect(envelope).toMatchObject({ code: 20000 })
-    expect(asked).toEqual(['lease_by_id', 'commit_sync'])
+    expect(asked).toEqual(['lease_by_id', 'commit_sync_unchanged'])
   })
 })
 
@@ -126,12 +151,44 @@ describe('what is refused costs less', () => {
     hold.release()
     expect(await first).toMatchObject({ code: 0, data: { repair: true } })
     expect((await statementsOf(id)).envelope).toMatchObject({ code: 0, data: { repair: false } })
-    expect(statements).toEqual(['lease_by_id', 'commit_sync'])
+    expect(statements).toEqual(['lease_by_id', 'commit_sync_unchanged'])
   })
 
   it('a bad signature: none', async () => {
     statements.length = 0
     expect(await service.post('{"paymentId":1,"reqTime":1700000000,"sign":"00"}')).toMatchObject({ code: 20000 })
     expect(statements).toEqual([])
+  })
+})
+
+describe('who waits until the disk has it', () => {
+  it.each([
+    ['a lease of an order that is open: nobody', 'progress', null, 'off'],
+    ['a lease of a closed one at rest: its due time must not be lost', 'close', null, 'on'],
+    ['a lease that somebody else has: nothing is written', 'progress', 'gen_random_uuid()', 'on'],
+  ] as const)('%s', async (_, status, token, expected) => {
+    const id = BigInt(await service.register()) as OrderId
+    await service.pool.query(
+      `UPDATE orders SET status = $2::text, next_sync_at = NULL, lease_token = ${token ?? 'NULL'},
+        lease_expires_at = ${token === null ? 'NULL' : "'infinity'"}, close_time = CASE WHEN $2::text = 'close' THEN now() END WHERE id = $1`,
+      [id.toString(), status],
+    )
+    const client = await service.pool.connect()
+    const waits = async () =>
+      (await client.query<{ synchronous_commit: string }>('SHOW synchronous_commit')).rows[0]?.synchronous_commit
+    try {
+      await client.query('BEGIN')
+      const leased = await createLeases(client, { leaseMs: 1_000, channels: ['wechat_pay'] }).acquire(
+        { id },
+        { dryRun: false },
+      )
+      expect(leased.kind).toBe(token === null ? 'acquired' : 'busy')
+      expect(await waits()).toBe(expected)
+      await client.query('COMMIT')
+      // What the connection does next is as durable as ever.
+      expect(await waits()).toBe('on')
+    } finally {
+      client.release()
+    }
   })
 })

@@ -168,9 +168,9 @@ describe('any number of instances share the work', () => {
   it('what a process that died had claimed comes due again by itself, after its lease and not before', async () => {
     const [id = ''] = await registered(1)
     await makeOrdersDue(service.pool)
-    expect(await service.service.orders.claimDue('wechat_pay', 10)).toEqual([BigInt(id)])
-    expect(await service.service.orders.claimDue('wechat_pay', 10)).toEqual([])
-    const leased = await service.service.orders.acquireLease({ id: BigInt(id) as never }, { dryRun: false })
+    expect(await service.service.leases.claimDue('wechat_pay', 10)).toEqual([BigInt(id)])
+    expect(await service.service.leases.claimDue('wechat_pay', 10)).toEqual([])
+    const leased = await service.service.leases.acquire({ id: BigInt(id) as never }, { dryRun: false })
     expect(leased.kind).toBe('acquired')
     const { rows } = await service.pool.query(
       'SELECT next_sync_at > lease_expires_at AS later FROM orders WHERE id = $1',
@@ -183,9 +183,9 @@ describe('any number of instances share the work', () => {
     const [open = '', settled = ''] = await registered(2)
     await service.pool.query("UPDATE orders SET status = 'success', next_sync_at = NULL WHERE id = $1", [settled])
     for (const id of [open, settled])
-      await service.service.orders.acquireLease({ id: BigInt(id) as never }, { dryRun: false })
+      await service.service.leases.acquire({ id: BigInt(id) as never }, { dryRun: false })
     expect(await service.sync(open)).toMatchObject({ code: 10007 })
-    expect(await service.service.orders.releaseHeld()).toBe(2)
+    expect(await service.service.leases.releaseHeld()).toBe(2)
     const { rows } = await service.pool.query<{ id: string; lease_token: null; is_due: boolean | null }>(
       'SELECT id, lease_token, next_sync_at <= clock_timestamp() AS is_due FROM orders ORDER BY id',
     )

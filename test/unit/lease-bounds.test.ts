@@ -9,12 +9,14 @@ import type { Gateway } from '../../src/gateways/gateway.js'
 import { createLog } from '../../src/log.js'
 import { createMetrics } from '../../src/metrics.js'
 import { STATEMENT_WAIT_MS_MAX } from '../../src/store/client.js'
-import type { Lease, Orders } from '../../src/store/orders.js'
+import type { Lease, Leases } from '../../src/store/leases.js'
+import type { CommitSync } from '../../src/store/sync-commit.js'
 import { findOut, repairAtGateway } from '../../src/sync/repair.js'
 import { createSyncOrder, type SyncDeps } from '../../src/sync/sync-order.js'
 
 const boundsOf = (leaseMs: number, gatewayCallMs: number): SyncDeps => ({
-  orders: {} as Orders,
+  leases: {} as Leases,
+  commitSync: {} as CommitSync,
   gateways: {},
   log: createLog('silent'),
   observer: createMetrics().sync,

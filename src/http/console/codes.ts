@@ -5,9 +5,9 @@ import type { GatewayAvailability } from '../../gateways/gateway.js'
 import type { BatchResult, BatchState } from '../../store/batches.js'
 import type { ExceptionState } from '../../store/exceptions.js'
 import type { NoticeState } from '../../store/notices.js'
-import type { SyncCommit, SyncSource } from '../../store/orders.js'
 import type { AttemptOutcome } from '../../store/outbox.js'
 import type { AgeSpan } from '../../store/overview.js'
+import type { SyncCommit, SyncSource } from '../../store/sync-commit.js'
 
 /** Everything that records call things by. What stands alone under another meaning has a prefix of its own. */
 type Code =
