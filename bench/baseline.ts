@@ -42,8 +42,8 @@ const LEASE = {
   text: `
 WITH leased AS (
   UPDATE orders SET lease_token = $2, lease_expires_at = clock_timestamp() + $3::int * interval '1 millisecond',
-    next_sync_at = CASE WHEN $5 AND status = 'close' AND next_sync_at IS NULL
-      THEN clock_timestamp() + ($3::int + 2000) * interval '1 millisecond' ELSE next_sync_at END
+    next_sync_at = CASE WHEN $5 AND status = 'close'
+      THEN least(next_sync_at, clock_timestamp() + ($3::int + 2000) * interval '1 millisecond') ELSE next_sync_at END
   WHERE id = $1 AND channel = ANY($4::text[]) AND (lease_token IS NULL OR lease_expires_at <= clock_timestamp())
   RETURNING ${ORDER_COLUMNS}, lease_expires_at
 ), seen AS (

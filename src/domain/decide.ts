@@ -132,7 +132,7 @@ function isAnotherTransaction(situation: Situation, trade: Pick<Trade, 'gatewayO
 }
 
 /**
- * What the gateway said to a close. `reversed`: a payment code's trade is revoked, and what was paid of it goes back.
+ * What the gateway said to a close. `reversed`: a payment code's trade is or may be revoked, and what was paid of it goes back.
  * `refunded`: the same, and it had been paid.
  */
 export type Closing = 'accepted' | 'refused' | 'reversed' | 'refunded'

@@ -40,10 +40,8 @@ export function nextSyncDelayS(order: SyncedOrder): number | null {
   // Closed here and not yet there (the gateway would not close it so soon): somebody may pay it, so it is not at rest.
   const isPayableThere = order.status === 'close' && order.trade === 'paying'
   if (order.status === 'close' && !isPayableThere) {
-    // One that came here closed, at a time that nobody wrote down, is watched from its expiry on.
-    const closedForS = order.closedForS ?? Math.max(0, -order.expiresInS)
     const mayCome = order.trade === 'not_found_yet' || order.trade === 'not_found'
-    return mayCome ? nextLateWatchS(closedForS) : null
+    return mayCome ? nextLateWatchS(order) : null
   }
   if (order.status !== 'progress' && order.status !== 'fail' && !isPayableThere) return null
   // Refunded there and never settled here: nothing but a human's work will change it. As far again as it is old.
@@ -55,7 +53,10 @@ export function nextSyncDelayS(order: SyncedOrder): number | null {
   return order.expiresInS > 0 ? Math.min(next, order.expiresInS) : next
 }
 
-function nextLateWatchS(closedForS: number): number | null {
+/** Seconds until the next look of the late-payment watch at an order that is closed here; null where the watch is over. */
+export function nextLateWatchS(order: Pick<SyncedOrder, 'closedForS' | 'expiresInS'>): number | null {
+  // One that came here closed, at a time that nobody wrote down, is watched from its expiry on.
+  const closedForS = order.closedForS ?? Math.max(0, -order.expiresInS)
   const step = LATE_WATCH_S.find((at) => at > closedForS)
   return step === undefined ? null : step - closedForS
 }

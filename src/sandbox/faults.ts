@@ -63,7 +63,7 @@ const faultSchema = z.strictObject({
   performed: z.boolean().optional(),
   /** Strikes each matching call with this probability, drawn from the sandbox's seed. */
   rate: z.number().gt(0).lte(1).default(1),
-  /** Of `error`: any other refusal, in the gateway's own codes. */
+  /** Of `error`: any other refusal, in the gateway's own codes. Of WeChat Pay's `recall`: SUCCESS, or a refusal. */
   status: z.int().min(200).max(599).optional(),
   code: z.string().optional(),
   subCode: z.string().optional(),

@@ -156,7 +156,8 @@ export const V2_REFUSALS: Readonly<Partial<Record<FaultName, (context: WechatCon
   system_error_unsigned: () => SYSTEM_ERROR_UNSIGNED,
   not_exist: orderNotExist,
   not_exist_unsigned: (context) => ({ ...orderNotExist(context), signed: false }),
-  recall: callAgain,
+  // The call succeeded, and is to be made again all the same.
+  recall: (context, { code }) => (code === 'SUCCESS' ? success(context, [['recall', 'Y']]) : callAgain(context)),
   error: (context, fault) => ({
     ...refused(context, fault.code ?? 'PARAM_ERROR', fault.message ?? '参数错误'),
     signed: fault.signed ?? true,

@@ -43,8 +43,8 @@ const ORDER_COLUMNS = `id, business_no, title, channel, pay_way, amount_fen, cur
 const CLAIM_MARGIN_MS = 2_000
 
 /**
- * An order that is closed and at rest is due again until a commit says otherwise: its sync may learn that it was paid, and die
- * before it has written that. A dry run ($5 is false) changes nothing.
+ * An order that is closed, at rest or due in a day, is due soon until a commit says otherwise: its sync may learn that it was
+ * paid, and die before it has written that. A dry run ($5 is false) changes nothing.
  *
  * Nobody waits for the disk here: a lease that a crash of the database takes away is one that ran out early, and the token
  * guards whatever follows. Only the due time of a closed order must not be lost with it.
@@ -52,8 +52,9 @@ const CLAIM_MARGIN_MS = 2_000
 const leaseSql = (key: 'id' | 'business_no') => `
 WITH leased AS (
   UPDATE orders SET lease_token = $2, lease_expires_at = clock_timestamp() + $3::int * interval '1 millisecond',
-    next_sync_at = CASE WHEN $5 AND status = 'close' AND next_sync_at IS NULL
-      THEN clock_timestamp() + ($3::int + ${CLAIM_MARGIN_MS}) * interval '1 millisecond' ELSE next_sync_at END
+    next_sync_at = CASE WHEN $5 AND status = 'close'
+      THEN least(next_sync_at, clock_timestamp() + ($3::int + ${CLAIM_MARGIN_MS}) * interval '1 millisecond')
+      ELSE next_sync_at END
   WHERE ${key} = $1 AND channel = ANY($4::text[])
     AND (lease_token IS NULL OR lease_expires_at <= clock_timestamp())
   RETURNING ${ORDER_COLUMNS}, lease_expires_at

@@ -1,7 +1,7 @@
 import { gatewayStatusOf, REPAIR_OF_ACTION } from '../domain/decide.js'
 import { isNoticed, noticePayload } from '../domain/notice.js'
 import type { Order } from '../domain/order.js'
-import { nextSyncDelayS, retryDelayS } from '../domain/schedule.js'
+import { nextLateWatchS, nextSyncDelayS, retryDelayS } from '../domain/schedule.js'
 import type { Trade } from '../domain/trade.js'
 import type { Lease, OrderKey } from '../store/leases.js'
 import type { SyncCommit, SyncSource } from '../store/sync-commit.js'
@@ -77,7 +77,8 @@ export function commitOf(
         mismatch.kind,
         `${paymentIn(trade)} ${mismatch.field}=${mismatch.actual}`,
       ),
-      nextSyncDelayS: retry(lease, 'mismatch', jitter),
+      // Of an order that is closed and past its watch the finding tells, and a human.
+      nextSyncDelayS: isOver(lease, trade) ? null : retry(lease, 'mismatch', jitter),
       failures,
       repair: null,
       notice: null,
@@ -99,8 +100,8 @@ export function commitOf(
     notice: decided.notice,
     exception: decided.exception,
     reversal,
-    nextSyncDelayS: decided.nextSyncDelayS,
-    failures: 0,
+    nextSyncDelayS: finding.isCloseRefused ? retry(lease, 'close_refused', jitter) : decided.nextSyncDelayS,
+    failures: finding.isCloseRefused ? failures : 0,
   }
 }
 
@@ -275,15 +276,19 @@ function slowestMs(exchanges: Finding['exchanges']): number | null {
 
 /**
  * Open orders are asked about again; so is a closed one of which nothing was learned, since money may be waiting there.
- * What a human must mend (a mismatch, a row that makes the sync throw) is parked for longer and longer; of a closed
- * order, a mismatch is in the exception queue already. A settled one whose query failed is left alone.
+ * What a human must mend (a mismatch, a row that makes the sync throw) is parked for longer and longer. A settled one whose
+ * query failed is left alone.
  */
-function retry(lease: Lease, cause: 'unasked' | 'unknown' | 'mismatch' | 'failed', jitter: number): number | null {
+function retry(lease: Lease, cause: 'unasked' | keyof typeof KIND_OF_RETRY, jitter: number): number | null {
   const { status } = lease.order
-  const isOpen = status === 'progress' || status === 'fail' || (status === 'close' && cause !== 'mismatch')
-  if (!isOpen) return null
+  if (status !== 'progress' && status !== 'fail' && status !== 'close') return null
   const delayS = cause === 'unasked' ? UNASKED_RETRY_S : retryDelayS(lease.failures + 1, KIND_OF_RETRY[cause])
   return delayS * (1 + JITTER * jitter)
 }
 
-const KIND_OF_RETRY = { unknown: 'unknown', mismatch: 'parked', failed: 'parked' } as const
+const KIND_OF_RETRY = { unknown: 'unknown', close_refused: 'unknown', mismatch: 'parked', failed: 'parked' } as const
+
+/** Closed here, not payable there by its answer, and no longer watched for a late payment. */
+function isOver(lease: Lease, trade: Trade): boolean {
+  return lease.order.status === 'close' && trade.state !== 'paying' && nextLateWatchS(lease) === null
+}

@@ -15,7 +15,14 @@ import type { Reversal } from '../store/sync-commit.js'
 /** What was learned and decided about one order; nothing of it is written yet. */
 export type Finding = Readonly<{ exchanges: readonly Exchange[]; reversal: Reversal }> &
   (
-    | Readonly<{ kind: 'decided'; trade: Trade; decision: Decision; note: string | null }>
+    | Readonly<{
+        kind: 'decided'
+        trade: Trade
+        decision: Decision
+        note: string | null
+        /** The gateway would not close what it calls payable: it may know of a payment that its query does not show yet. */
+        isCloseRefused: boolean
+      }>
     | Readonly<{ kind: 'mismatch'; trade: Trade; mismatch: Mismatch }>
     | Readonly<{ kind: 'unknown'; unknown: GatewayUnknown }>
   )
@@ -54,9 +61,10 @@ export async function findOut(
   const closeNotBeforeAgeS = gateway.closeNotBeforeAgeS(lease.order.payWay)
   if (decision.action === 'close_gateway' && trade.state === 'paying' && lease.ageS < closeNotBeforeAgeS) {
     // The gateway refuses to close a trade this young; the sweeper comes back when it may.
-    return { kind: 'decided', trade, decision: WAIT, note: 'too early to close', exchanges, reversal }
+    const note = 'too early to close'
+    return { kind: 'decided', trade, decision: WAIT, note, isCloseRefused: false, exchanges, reversal }
   }
-  return { kind: 'decided', trade, decision, note: null, exchanges, reversal }
+  return { kind: 'decided', trade, decision, note: null, isCloseRefused: false, exchanges, reversal }
 }
 
 /**
@@ -69,7 +77,11 @@ export async function repairAtGateway(investigation: Investigation, finding: Fin
   if (!investigation.hasTimeForCall()) return leaseEnding(finding.exchanges, 'none')
   const isReversal = lease.order.payWay === 'bar_code'
   // A reversal gives money back, so it is written before it is asked for, and only by who still has the order.
-  if (isReversal && !(await investigation.beginReversal())) return leaseEnding(finding.exchanges, 'none')
+  if (isReversal) {
+    if (!(await investigation.beginReversal())) return leaseEnding(finding.exchanges, 'none')
+    // This process may have stood still meanwhile, and the order be somebody else's: then nothing was asked for.
+    if (!investigation.hasTimeForCall()) return leaseEnding(finding.exchanges, 'not_done')
+  }
   const closing = await gateway.closeOrder(tradeRef(lease), options)
   const soFar = [...finding.exchanges, ...closing.exchanges]
   const reversal = isReversal ? reversalOf(closing) : 'none'
@@ -78,11 +90,12 @@ export async function repairAtGateway(investigation: Investigation, finding: Fin
   const again = await findOut(investigation, reversal)
   const exchanges = [...soFar, ...again.exchanges]
   if (again.kind !== 'decided') return { ...again, exchanges }
-  const said = reversal === 'accepted' && closing.kind === 'accepted' ? 'reversed' : closing.kind
+  const mayBeReversed = isReversal && closing.kind !== 'refunded' && reversal !== 'not_done'
+  const said = mayBeReversed ? 'reversed' : closing.kind
   const after = decideAfterClose(situation, finding.decision, said, again.trade)
   if (after.confirmed) return { ...again, decision: after, exchanges }
-  if (closing.kind === 'refused') {
-    return { ...again, decision: WAIT, note: `close refused: ${closing.reason}`, exchanges }
+  if (said === 'refused' && closing.kind === 'refused') {
+    return { ...again, decision: WAIT, note: `close refused: ${closing.reason}`, isCloseRefused: true, exchanges }
   }
   // An accepted close of a trade that can still be paid, a reversed one that is paid: believing either half could rob
   // someone.
@@ -90,10 +103,15 @@ export async function repairAtGateway(investigation: Investigation, finding: Fin
 }
 
 function reversalOf(closing: CloseOutcome): Reversal {
-  if (closing.kind === 'refused') return 'not_done'
+  // After a "call again", what the first call does may be what the second is refused for.
+  if (closing.kind === 'refused') return closing.exchanges.filter(isAnswered).length > 1 ? 'unclear' : 'not_done'
   if (closing.kind !== 'unknown') return 'accepted'
   // Nothing was exchanged: the breaker was open, or there was no place for the call in time.
   return closing.exchanges.length === 0 ? 'not_done' : 'unclear'
+}
+
+function isAnswered({ status }: Exchange): boolean {
+  return status !== null
 }
 
 function unconfirmed(exchanges: readonly Exchange[], reversal: Reversal): Finding {

@@ -249,6 +249,19 @@ it('7 a 204 that closed something else: the trade is still payable, so nothing i
   expect(repairs).toMatchObject([{ way: 'pay_close_gateway', gatewayStatus: 'pay_timeout' }])
 })
 
+it('6 refused since it is paid, and the query still says that it is not: asked again within the minute', async () => {
+  const id = await service.register({ ...EXPIRED, createTime: new Date(Date.now() - 7_200_000).toISOString() })
+  service.wechat.putTrade(id, { state: 'NOTPAY', amount: 1000 })
+  service.wechat.addFaults([{ on: 'close', fault: 'error', status: 400, code: 'ORDER_PAID', outTradeNo: id }])
+  expect(await service.sync(id)).toMatchObject({ code: 0, data: { gatewayStatus: 'pay_progress', repair: false } })
+  await expectUnchanged(id)
+  const { rows } = await service.pool.query<{ soon: boolean }>(
+    "SELECT next_sync_at < now() + interval '1 minute' AS soon FROM orders WHERE id = $1",
+    [id],
+  )
+  expect(rows).toEqual([{ soon: true }])
+})
+
 describe('8 a close refused as too early', () => {
   it('the gateway says so: in progress, no repair, and the sweeper closes it later', async () => {
     const id = await service.register(EXPIRED)

@@ -1,6 +1,6 @@
 // An order that was closed here and is at rest, and is paid there after all. A sync learns that and dies before its commit:
 // somebody has to ask again.
-import { afterEach, beforeEach, expect, it } from 'vitest'
+import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 
 import { createDatabase, type TestDatabase } from '../support/database.js'
 import { makeOrdersDue } from '../support/rounds.js'
@@ -60,6 +60,54 @@ it('the database goes away before the commit', async () => {
   expect(await call).toMatchObject({ code: 10001 })
   proxy.setMode('open')
   expect(await statusAfterSweep(id)).toBe('success')
+})
+
+it('the database goes away before the commit of one that is watched, and not due for a day', async () => {
+  const id = await other.register({ notifyUrl: 'http://127.0.0.1:9/notices' })
+  expect(await other.sync(id)).toMatchObject({ code: 0, data: { gatewayStatus: 'pay_not_found', repair: true } })
+  await other.pool.query(
+    `UPDATE orders SET close_time = now() - interval '2 hours', next_sync_at = now() + interval '22 hours' WHERE id = $1`,
+    [id],
+  )
+  node.wechat.putTrade(id, { state: 'SUCCESS', amount: 1000 })
+  const hold = node.wechat.holdNext('query', id)
+  const call = node.sync(id)
+  await hold.arrived
+  proxy.setMode('closed')
+  hold.release()
+  expect(await call).toMatchObject({ code: 10001 })
+  proxy.setMode('open')
+  const dueAt = (await nextSyncAt(id))?.getTime() ?? Number.POSITIVE_INFINITY
+  expect(dueAt - Date.now()).toBeLessThan(60_000)
+})
+
+describe('an answer about something else does not end the watch', () => {
+  async function withWrongApp(closedForS: number, state: string) {
+    const id = await other.register()
+    await other.sync(id)
+    await other.pool.query(
+      `UPDATE orders SET close_time = now() - $2::int * interval '1 second', next_sync_at = NULL WHERE id = $1`,
+      [id, closedForS],
+    )
+    node.wechat.putTrade(id, { state, amount: 1000 })
+    node.wechat.addFaults([{ on: 'query', fault: 'wrong_app', outTradeNo: id }])
+    expect(await other.sync(id)).toMatchObject({ code: 28100 })
+    return id
+  }
+
+  it('what is paid rightly then is found by the sweeper', async () => {
+    const id = await withWrongApp(600, 'NOTPAY')
+    node.wechat.putTrade(id, { state: 'SUCCESS', amount: 1000 })
+    expect(await statusAfterSweep(id)).toBe('success')
+  })
+
+  it('nor of one that is older than a day, as long as it can be paid there', async () => {
+    expect(await nextSyncAt(await withWrongApp(100_000, 'NOTPAY'))).not.toBeNull()
+  })
+
+  it('past the day it is the finding’s alone', async () => {
+    expect(await nextSyncAt(await withWrongApp(100_000, 'SUCCESS'))).toBeNull()
+  })
 })
 
 it('its process has to leave at once, and gives its leases back', async () => {

@@ -284,6 +284,15 @@ describe('a payment-code trade is cancelled', () => {
     expect(await absent.gateway.closeOrder(BAR_CODE, OPTIONS)).toMatchObject({ kind: 'accepted' })
   })
 
+  it.each([
+    ['ACQ.CANCEL_NOT_ALLOWED', 'not_refundable'],
+    ['ACQ.REASON_TRADE_REFUND_FEE_ERR', 'refunded_before'],
+  ])('refused with %s', async (subCode, reason) => {
+    const { gateway, sandbox } = await start({ state: 'TRADE_SUCCESS', amount: 1000 })
+    sandbox.addFaults([{ fault: 'error', on: 'reverse', code: '40004', subCode }])
+    expect(await gateway.closeOrder(BAR_CODE, OPTIONS)).toMatchObject({ kind: 'refused', reason })
+  })
+
   it('unknown where what it did is not understood', async () => {
     const node = '{"code":"10000","msg":"Success","out_trade_no":"P1","retry_flag":"N","action":"teleport"}'
     const { gateway } = await answering(() => ({ body: answerOf(node, 'alipay_trade_cancel_response') }))

@@ -138,6 +138,55 @@ describe('the answer to a reversal is lost: "paid" settles nothing while it may 
   })
 })
 
+describe('"call again", and what is called again is refused: the first call may be what it is refused for', () => {
+  const REFUSED = { on: 'reverse', fault: 'error', code: 'TRADE_ERROR' } as const
+
+  it('carried out, while the query after it is still answered by what was', async () => {
+    const id = await expiredCode('wechat_pay')
+    service.wechat.putTrade(id, { state: 'USERPAYING', amount: 1000, payOn: 'close' })
+    service.wechat.addFaults([
+      { on: 'reverse', fault: 'recall', outTradeNo: id, performed: true },
+      { ...REFUSED, outTradeNo: id },
+    ])
+    const first = service.wechat.holdNext('reverse', id)
+    const call = service.sync(id)
+    await first.arrived
+    expect(service.wechat.getTrade(id)).toMatchObject({ state: 'REVOKED', refunded: 1000 })
+    const second = service.wechat.holdNext('reverse', id)
+    first.release()
+    await second.arrived
+    service.wechat.putTrade(id, { state: 'SUCCESS', amount: 1000 })
+    second.release()
+    expect(await call).toMatchObject({ code: 20000, data: null })
+    await expectUnsettled(id)
+  })
+
+  it('under way: what is paid then is not settled yet', async () => {
+    const id = await expiredCode('wechat_pay')
+    service.wechat.putTrade(id, { state: 'USERPAYING', amount: 1000 })
+    service.wechat.addFaults([
+      { on: 'reverse', fault: 'recall', outTradeNo: id },
+      { ...REFUSED, outTradeNo: id },
+    ])
+    expect(await service.sync(id)).toMatchObject({ code: 20000, data: null })
+    expect(await begunAt(id)).not.toBeNull()
+    service.wechat.putTrade(id, { state: 'SUCCESS', amount: 1000 })
+    expect(await service.sync(id)).toMatchObject({ code: 20000, data: null })
+    await expectUnsettled(id)
+  })
+
+  it('closed there after all: closed here', async () => {
+    const id = await expiredCode('wechat_pay')
+    service.wechat.putTrade(id, { state: 'USERPAYING', amount: 1000 })
+    service.wechat.addFaults([
+      { on: 'reverse', fault: 'recall', outTradeNo: id, performed: true },
+      { ...REFUSED, outTradeNo: id },
+    ])
+    expect(await service.sync(id)).toMatchObject({ code: 0, data: { gatewayStatus: 'pay_timeout', repair: true } })
+    expect((await service.history(id)).order.status).toBe('close')
+  })
+})
+
 describe('a reversal that was verifiably not carried out is not remembered', () => {
   it('refused: what was paid then is settled at once, and nobody has to look', async () => {
     const id = await expiredCode('wechat_pay')

@@ -476,6 +476,15 @@ describe('payment codes are reversed', () => {
     expect(sandbox.calls('P1').reverse).toBeLessThanOrEqual(3 + 5)
   })
 
+  it('"call again" is followed where the call itself succeeded: the trade is not reversed yet', async () => {
+    const { gateway, sandbox } = await start({ sandbox: { tls: true } })
+    sandbox.putTrade('P1', { state: 'USERPAYING', amount: 1000 })
+    sandbox.addFaults([{ fault: 'recall', on: 'reverse', code: 'SUCCESS', times: 2 }])
+    expect(await gateway.closeOrder(CODE, OPTIONS)).toMatchObject({ kind: 'accepted' })
+    expect(sandbox.calls('P1').reverse).toBe(3)
+    expect(sandbox.getTrade('P1')).toMatchObject({ state: 'REVOKED' })
+  })
+
   it('a forged "call again" is not followed', async () => {
     const { gateway, sandbox } = await start({ sandbox: { tls: true } })
     sandbox.putTrade('P1', { state: 'USERPAYING', amount: 1000, recalls: 50 })

@@ -99,3 +99,36 @@ it.each([
     callsInTime === 3 ? 'close_unconfirmed' : 'lease_ending',
   )
 })
+
+it('a process that was stopped after it wrote that a reversal is begun reverses nothing, and says so', async () => {
+  const calls: string[] = []
+  let isInTime = true
+  const gateway: Gateway = {
+    channel: 'wechat_pay',
+    account: { merchantId: null, appId: null },
+    closeNotBeforeAgeS: () => 15,
+    availability: () => 'closed',
+    async queryOrder() {
+      calls.push('query')
+      return await Promise.resolve({ kind: 'trade', trade: TRADE, exchanges: [] })
+    },
+    async closeOrder() {
+      calls.push('reverse')
+      return await Promise.resolve({ kind: 'accepted', exchanges: [] })
+    },
+  }
+  const investigation = {
+    gateway,
+    lease: { ...LEASE, order: { ...LEASE.order, payWay: 'bar_code' } } as const,
+    situation: SITUATION,
+    options: { priority: 'merchant', traceId: 't' } as const,
+    hasTimeForCall: () => isInTime,
+    async beginReversal() {
+      isInTime = false
+      return await Promise.resolve(true)
+    },
+  }
+  const finding = await repairAtGateway(investigation, await findOut(investigation))
+  expect(calls).toEqual(['query'])
+  expect(finding).toMatchObject({ kind: 'unknown', unknown: { reason: 'lease_ending' }, reversal: 'not_done' })
+})

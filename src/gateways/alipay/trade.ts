@@ -68,6 +68,8 @@ const CLOSE_REFUSALS: Readonly<Record<string, string>> = {
   'ACQ.REASON_TRADE_BEEN_FREEZEN': 'not_refundable',
   'ACQ.SELLER_BALANCE_NOT_ENOUGH': 'not_refundable',
   'ACQ.TRADE_CANCEL_TIME_OUT': 'not_refundable',
+  'ACQ.CANCEL_NOT_ALLOWED': 'not_refundable',
+  'ACQ.REASON_TRADE_REFUND_FEE_ERR': 'refunded_before',
 }
 
 /** Why a close (or cancel) was refused, where that is business: the next query tells what is so. Undefined else. */

@@ -95,10 +95,11 @@ export function createV2Call(config: WechatV2Config, { http, now, clockWatch }: 
     const { merchantId, appId } = identityOfV2(fields, config.spMchId)
     // A query's identity is compared with the order's; a close's answer tells no trade, so it is compared here.
     if (merchantId !== config.mchId || appId !== config.appId) return unsettled(exchange, OTHER_MERCHANT)
-    if (fields.get('result_code') === 'SUCCESS') return { kind: 'done', value: { kind: 'accepted' }, exchange }
     const code = fields.get('err_code') ?? ''
     const message = told(fields.get('err_code_des') || code)
+    // Looked at before the result: that says of this call that it went well, and not of the reversal that it is done.
     if (operation === 'reverse' && fields.get('recall') === 'Y') return unsettled(exchange, { ...CALL_AGAIN, message })
+    if (fields.get('result_code') === 'SUCCESS') return { kind: 'done', value: { kind: 'accepted' }, exchange }
     // Reversed before, by whomever: as good as accepted, and "paid" is an old word now.
     if (operation === 'reverse' && isReversedBefore(code))
       return { kind: 'done', value: { kind: 'accepted' }, exchange }
