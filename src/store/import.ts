@@ -1,9 +1,16 @@
 import type pg from 'pg'
 
 import { databaseTime } from './client.js'
-import { differenceOf, type FirstSyncAt, type NewOrder, type Registered, registeredTimes } from './registration.js'
+import {
+  type Conflict,
+  compared,
+  type FirstSyncAt,
+  type NewOrder,
+  type Registered,
+  registeredTimes,
+} from './registration.js'
 
-export type Imported = Readonly<{ kind: 'created' | 'same' } | { kind: 'conflict'; field: string }>
+export type Imported = Readonly<{ kind: 'created' | 'same' }> | Conflict
 
 /** Orders of one statement. 500 keep it far below its time limit, and the memory of an import at a few hundred KB. */
 export const IMPORT_CHUNK = 500
@@ -73,18 +80,6 @@ export function createImport(pool: pg.Pool, options: Readonly<{ firstSyncAt: Fir
 }
 
 export type RegisterMany = ReturnType<typeof createImport>
-
-function compared(order: NewOrder, taken: readonly Registered[]): Imported {
-  const row =
-    taken.find(({ id }) => id === order.id) ??
-    taken.find(
-      ({ businessNo, channel, outTradeNo }) =>
-        businessNo === order.businessNo || (channel === order.channel && outTradeNo === order.outTradeNo),
-    )
-  if (row === undefined) throw new Error('an order was refused as a duplicate and cannot be found')
-  const field = differenceOf(order, row)
-  return field === undefined ? { kind: 'same' } : { kind: 'conflict', field }
-}
 
 function columnsOf(rows: readonly NewOrder[], times: readonly ReturnType<typeof registeredTimes>[]): unknown[] {
   const text = (value: bigint) => value.toString()

@@ -24,9 +24,7 @@ export type NewOrder = Readonly<{
   attach: string | null
 }>
 
-export type Registration =
-  | Readonly<{ kind: 'created' | 'same'; row: OrderRow }>
-  | Readonly<{ kind: 'conflict'; field: string }>
+export type Registration = Readonly<{ kind: 'created' | 'same'; row: OrderRow }> | Conflict
 
 /** 30 minutes: what both gateways give an order whose expiry is not named. */
 const EXPIRES_AFTER_MS = 30 * 60_000
@@ -45,8 +43,21 @@ const COMPARED = [
   'attach',
 ] as const
 
+export type ComparedFact = (typeof COMPARED)[number] | 'createdAt' | 'expiresAt'
+
 /** What is compared of an order that is registered already. */
-export type Registered = Pick<OrderRow, (typeof COMPARED)[number] | 'createdAt' | 'expiresAt'>
+export type Registered = Pick<OrderRow, ComparedFact>
+
+/** What no two orders have in common, the first that counts first; `outTradeNo` within its channel. */
+const UNIQUE = ['id', 'businessNo', 'outTradeNo'] as const
+
+/** Another order, `by`, has the id or a number of this one, and is not the same. */
+export type Conflict = Readonly<{
+  kind: 'conflict'
+  taken: (typeof UNIQUE)[number]
+  by: bigint
+  differs: ComparedFact
+}>
 
 /** When an order is first asked about; null: never by itself. */
 export type FirstSyncAt = (order: NewOrder, createdAt: Date, expiresAt: Date, now: Date) => Date | null
@@ -71,27 +82,34 @@ export function createRegistration(pool: Pool, prisma: PrismaClient, options: Re
       skipDuplicates: true,
     })
     if (inserted[0] !== undefined) return { kind: 'created', row: inserted[0] }
-    const taken = await prisma.order.findMany({
-      where: {
-        OR: [
-          { id: order.id },
-          { businessNo: order.businessNo },
-          { channel: order.channel, outTradeNo: order.outTradeNo },
-        ],
-      },
-      take: 3,
-    })
-    const row = taken.find(({ id }) => id === order.id) ?? taken[0]
-    if (row === undefined) throw new Error('an order was refused as a duplicate and cannot be found')
-    const field = differenceOf(order, row)
-    return field === undefined ? { kind: 'same', row } : { kind: 'conflict', field }
+    // Each finds one at most. Without a channel nobody has a number for the gateway, and it may be that of many orders.
+    const { id, businessNo, channel, outTradeNo } = order
+    const byNumber = channel === null ? [] : [{ channel, outTradeNo }]
+    return compared(order, await prisma.order.findMany({ where: { OR: [{ id }, { businessNo }, ...byNumber] } }))
   }
 }
 
 export type Register = ReturnType<typeof createRegistration>
 
+/** Why an order did not go in, since one of these was there before: it is the same, or a different one. */
+export function compared<Row extends Registered>(
+  order: NewOrder,
+  registered: readonly Row[],
+): Readonly<{ kind: 'same'; row: Row }> | Conflict {
+  for (const taken of UNIQUE) {
+    if (taken === 'outTradeNo' && order.channel === null) continue
+    const row = registered.find(
+      (one) => one[taken] === order[taken] && (taken !== 'outTradeNo' || one.channel === order.channel),
+    )
+    if (row === undefined) continue
+    const differs = differenceOf(order, row)
+    return differs === undefined ? { kind: 'same', row } : { kind: 'conflict', taken, by: row.id, differs }
+  }
+  throw new Error('an order was refused as a duplicate and cannot be found')
+}
+
 /** The first fact in which this order differs from the registered one. */
-export function differenceOf(order: NewOrder, row: Registered): string | undefined {
+function differenceOf(order: NewOrder, row: Registered): ComparedFact | undefined {
   const field = COMPARED.find((name) => order[name] !== row[name])
   if (field !== undefined) return field
   if (order.createdAt !== null && order.createdAt.getTime() !== row.createdAt.getTime()) return 'createdAt'

@@ -44,6 +44,46 @@ describe('POST /ops/orders', () => {
     expect(await service.ops('GET', `/ops/orders/${paymentId}`)).toMatchObject({ status: 404 })
     expect(await service.ops('POST', '/ops/orders', order)).toMatchObject({ status: 201 })
   })
+
+  it('of a different order under a known id or number says which is taken, by which order, in the names of the call', async () => {
+    const [id, other] = [newPaymentId(), newPaymentId()]
+    const order = { paymentId: id, businessNo: `B${id}`, channel: 'wechat_pay', amount: 1000, outTradeNo: `T${id}` }
+    const times = { createTime: '2026-01-31T10:00:00+08:00', expiredTime: '2026-01-31T10:30:00+08:00' }
+    await service.register({ ...order, ...times })
+    const refused = async (more: Record<string, unknown>) =>
+      await service.ops('POST', '/ops/orders', { ...order, ...times, ...more })
+    for (const [name, value] of [
+      ['amount', 1],
+      ['businessNo', `B${other}`],
+      ['createTime', '2026-01-31T10:00:00Z'],
+      ['expiredTime', '2026-01-31T10:00:00Z'],
+    ] as const) {
+      const detail = `Order ${id} is registered already: its ${name} differs.`
+      expect(await refused({ [name]: value })).toMatchObject({ status: 409, body: { detail } })
+    }
+    const asNew = { paymentId: other, businessNo: `B${other}`, outTradeNo: other }
+    expect(await refused({ ...asNew, businessNo: order.businessNo })).toMatchObject({
+      status: 409,
+      body: { detail: `Order ${id} has this businessNo.` },
+    })
+    expect(await refused({ ...asNew, outTradeNo: order.outTradeNo })).toMatchObject({
+      status: 409,
+      body: { detail: `Order ${id} has this outTradeNo.` },
+    })
+  })
+
+  it('of the same order is no error, however many without a channel have its number for the gateway', async () => {
+    const orders = Array.from({ length: 5 }, newPaymentId).map((paymentId) => {
+      return { paymentId, businessNo: `B${paymentId}`, channel: null, amount: 1000, outTradeNo: 'one for all' }
+    })
+    const registered = async () => {
+      const statuses: number[] = []
+      for (const order of orders) statuses.push((await service.ops('POST', '/ops/orders', order)).status)
+      return statuses
+    }
+    expect(await registered()).toEqual([201, 201, 201, 201, 201])
+    expect(await registered()).toEqual([200, 200, 200, 200, 200])
+  })
 })
 
 describe('POST /ops/orders/{id}/sync', () => {

@@ -4,7 +4,7 @@ import { runInNewContext } from 'node:vm'
 import { IMPORT_CHUNK, type RegisterMany } from '../../store/import.js'
 import type { NewOrder } from '../../store/registration.js'
 import type { ReadLine } from './import-lines.js'
-import { newOrderOf, newOrderSchema } from './order-schema.js'
+import { conflictText, newOrderOf, newOrderSchema } from './order-schema.js'
 
 /** Bad lines that are told with their reason; the rest are only counted. */
 const ERRORS_MAX = 1_000
@@ -57,10 +57,8 @@ export async function importOrders(
     waiting = []
     const imported = await registerMany(chunk.map(({ order }) => order))
     for (const [index, outcome] of imported.entries()) {
-      if (outcome.kind === 'conflict') {
-        const reason = `a different order has this id or number: ${outcome.field} differs`
-        refuse('conflict', chunk[index]?.line ?? 0, reason)
-      } else report[outcome.kind] += 1
+      if (outcome.kind === 'conflict') refuse('conflict', chunk[index]?.line ?? 0, conflictText(outcome))
+      else report[outcome.kind] += 1
     }
     options.onProgress?.(report)
   }

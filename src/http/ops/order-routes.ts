@@ -9,7 +9,7 @@ import type { SyncOrder } from '../../sync/sync-order.js'
 import { sendProblem } from '../problem.js'
 import { traceparentOf } from '../traceparent.js'
 import { onlyFields } from './known-fields.js'
-import { newOrderOf, newOrderSchema, orderSchema, orderView, paymentIdSchema } from './order-schema.js'
+import { conflictText, newOrderOf, newOrderSchema, orderSchema, orderView, paymentIdSchema } from './order-schema.js'
 import { problems } from './problems.js'
 import { historySchema, historyView } from './record-schema.js'
 import { syncedSchema, syncedView } from './sync-view.js'
@@ -41,8 +41,7 @@ export function registerOrderRoutes(scope: FastifyInstance, deps: OrderRouteDeps
     async (request, reply) => {
       const registered = await deps.register(newOrderOf(request.body))
       if (registered.kind === 'conflict') {
-        const detail = `A different order has this id or number: ${registered.field} differs.`
-        return sendProblem(reply, 409, 'Conflict', detail)
+        return sendProblem(reply, 409, 'Conflict', `${conflictText(registered)}.`)
       }
       return await reply.code(registered.kind === 'created' ? 201 : 200).send(orderView(registered.row))
     },

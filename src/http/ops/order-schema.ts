@@ -3,7 +3,7 @@ import { z } from 'zod'
 import { fenFrom } from '../../domain/money.js'
 import { ORDER_STATUSES, type OrderId, orderIdFrom, PAY_WAYS } from '../../domain/order.js'
 import type { Order as OrderRow } from '../../generated/prisma/client.js'
-import type { NewOrder } from '../../store/registration.js'
+import type { Conflict, NewOrder } from '../../store/registration.js'
 import { onlyFields } from './known-fields.js'
 import { fen, moment, storable, word, zonedTime } from './view-schema.js'
 
@@ -87,6 +87,20 @@ export function newOrderOf(given: z.output<typeof newOrderSchema>): NewOrder {
     notifyUrl: given.notifyUrl ?? null,
     attach: given.attach ?? null,
   }
+}
+
+/** What the wire calls otherwise than we do. */
+const WIRE_NAMES: Partial<Record<Conflict['differs'], keyof z.input<typeof newOrderSchema>>> = {
+  id: 'paymentId',
+  amountFen: 'amount',
+  createdAt: 'createTime',
+  expiresAt: 'expiredTime',
+}
+
+/** Which order is in the way of one that is handed in, and by what. */
+export function conflictText({ taken, by, differs }: Conflict): string {
+  if (taken !== 'id') return `Order ${by} has this ${taken}`
+  return `Order ${by} is registered already: its ${WIRE_NAMES[differs] ?? differs} differs`
 }
 
 /** An order as /ops shows it: ids as strings, money in fen, times RFC 3339. */
