@@ -90,14 +90,8 @@ export async function migrationStatus(
 
 async function applyPending(client: Client, migrations: readonly Migration[]): Promise<MigrationOutcome> {
   const status = compare(migrations, await readApplied(client))
-  if (status.failed.length > 0) {
-    const names = status.failed.join(', ')
-    return refused(
-      'failed_before',
-      `an earlier attempt at ${names} failed or was cut short: look at "logs" in _prisma_migrations, repair the tables, ` +
-        'then run `prisma migrate resolve --rolled-back NAME` (or --applied NAME)',
-    )
-  }
+  const [failed] = status.failed
+  if (failed !== undefined) return refused('failed_before', howToResolve(failed))
   if (status.edited.length > 0) {
     const names = status.edited.join(', ')
     return refused('edited', `${names} was changed after it was applied: restore the file and write a new migration`)
@@ -112,6 +106,16 @@ async function applyPending(client: Client, migrations: readonly Migration[]): P
     applied.push(migration.name)
   }
   return { kind: 'migrated', applied, unknown: status.unknown }
+}
+
+/** In SQL: where the service runs there is no Prisma CLI, whose `migrate resolve` does the same. */
+function howToResolve(name: string): string {
+  return (
+    `an earlier attempt at ${name} failed or was cut short; where it failed, "logs" in _prisma_migrations says why. ` +
+    'A script is one transaction unless it commits by itself, so usually nothing of it was done: mend the cause, then run ' +
+    `UPDATE _prisma_migrations SET rolled_back_at = now() WHERE migration_name = '${name}' AND finished_at IS NULL ` +
+    '(finished_at = now() instead if its changes are in the tables), then: unipay migrate'
+  )
 }
 
 /** undefined, or why the script failed; a failure that is not the script's (a lost connection) throws. */

@@ -100,13 +100,30 @@ describe('refusing', () => {
     expect(outcome).toEqual({ kind: 'migrated', applied: [], unknown: ['0002_broken'] })
   })
 
-  test('a failed migration that was resolved as rolled back is applied again', async () => {
+  test('the statement that a refusal names lets a migration that did nothing be applied again', async () => {
     const { pool, url } = await emptyDatabase()
-    await migrate({ connectionString: url }, { migrationsDir: await folderWith({ '0001_broken': BROKEN }) })
-    await pool.query('UPDATE _prisma_migrations SET rolled_back_at = now()')
-    const migrationsDir = await folderWith({ '0001_broken': FIRST })
-    expect(await migrate({ connectionString: url }, { migrationsDir })).toMatchObject({ applied: ['0001_broken'] })
+    const scripts = { '0001_first': FIRST, '0002_broken': BROKEN }
+    const migrationsDir = await folderWith(scripts)
+    await migrate({ connectionString: url }, { migrationsDir })
+    await pool.query(statementIn(await migrate({ connectionString: url }, { migrationsDir })))
+    // Not mended, it fails again and says the same.
+    expect(messageOf(await migrate({ connectionString: url }, { migrationsDir }))).toContain('0002_broken failed:')
+    await pool.query(statementIn(await migrate({ connectionString: url }, { migrationsDir })))
+    await addTo(migrationsDir, '0002_broken', SECOND)
+    expect(await migrate({ connectionString: url }, { migrationsDir })).toMatchObject({ applied: ['0002_broken'] })
     expect(await migrationStatus(pool, { migrationsDir })).toEqual(NOTHING_WRONG)
+  })
+
+  test('the same statement with finished_at passes over a migration that was done when its connection was lost', async () => {
+    const { pool, url } = await emptyDatabase()
+    const lost = `BEGIN;\n${FIRST}COMMIT;\nSELECT pg_terminate_backend(pg_backend_pid());\n`
+    const migrationsDir = await folderWith({ '0001_first': lost, '0002_second': SECOND })
+    await expect(migrate({ connectionString: url }, { migrationsDir })).rejects.toThrow()
+    const statement = statementIn(await migrate({ connectionString: url }, { migrationsDir }))
+    await pool.query(statement.replace('rolled_back_at', 'finished_at'))
+    expect(await migrate({ connectionString: url }, { migrationsDir })).toMatchObject({ applied: ['0002_second'] })
+    expect(await migrationStatus(pool, { migrationsDir })).toEqual(NOTHING_WRONG)
+    expect(await count(pool, 'one')).toBe(1)
   })
 
   test('a failure inside a transaction of the script itself is recorded as well', async () => {
@@ -251,6 +268,12 @@ function appliedBy(outcome: MigrationOutcome): string[] {
 
 function messageOf(outcome: MigrationOutcome): string {
   return outcome.kind === 'refused' ? outcome.message : ''
+}
+
+/** The statement of a refusal, as somebody would copy it. */
+function statementIn(outcome: MigrationOutcome): string {
+  expect(messageOf(outcome)).toMatch(/finished_at = now\(\)/)
+  return /UPDATE _prisma_migrations SET .* IS NULL/.exec(messageOf(outcome))?.[0] ?? ''
 }
 
 async function prismaProject(scripts: Record<string, string>): Promise<{ root: string; migrationsDir: string }> {
