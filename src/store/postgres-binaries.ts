@@ -13,8 +13,10 @@ export type PostgresBinaries = { binDir: string }
 /** Nothing of the caller's environment reaches the server: PGPORT, PGDATA or LC_ALL would silently change it. */
 export const SERVER_ENV = { PATH: '/usr/sbin:/usr/bin:/sbin:/bin', LC_ALL: 'C', TZ: 'UTC' }
 
-const REQUIREMENT =
-  'the embedded PostgreSQL needs Linux x64 with glibc, or PostgreSQL installed; set DATABASE_URL otherwise'
+/** Debian's place for it, one folder for each version. */
+const SYSTEM_DIR = '/usr/lib/postgresql'
+const NEEDS_LINUX = 'the embedded PostgreSQL runs on Linux only; set DATABASE_URL'
+const NEEDS_BINARIES = `the embedded PostgreSQL needs Linux x64 with glibc, or PostgreSQL installed in ${SYSTEM_DIR}; set DATABASE_URL otherwise`
 
 // 10 s: `postgres -V` answers in milliseconds; a disk that needs longer is no place for a database.
 const PROBE_TIMEOUT_MS = 10_000
@@ -28,16 +30,17 @@ type Probe = 'fits' | 'other_version' | 'cannot_run' | 'cannot_load'
  * `major` asks for the version that a cluster was made with. Throws when there is none, with what was tried.
  */
 export async function findBinaries(wanted: Wanted): Promise<PostgresBinaries> {
+  // Which process is the server of which folder is read from /proc.
+  if (process.platform !== 'linux') throw new Error(NEEDS_LINUX)
   const tried: string[] = []
-  if (process.platform !== 'linux') throw new Error(REQUIREMENT)
   const packaged = await findPackaged(wanted, tried)
   if (packaged !== undefined) return packaged
-  const versions = await readdir('/usr/lib/postgresql').catch(() => [])
+  const versions = await readdir(SYSTEM_DIR).catch(() => [])
   for (const version of versions.sort((a, b) => Number(b) - Number(a))) {
-    const binDir = `/usr/lib/postgresql/${version}/bin`
+    const binDir = path.join(SYSTEM_DIR, version, 'bin')
     if ((await probe(binDir, wanted, tried)) === 'fits') return { binDir }
   }
-  throw new Error([REQUIREMENT, ...tried].join('\n  '))
+  throw new Error([NEEDS_BINARIES, ...tried].join('\n  '))
 }
 
 async function findPackaged(wanted: Wanted, tried: string[]): Promise<PostgresBinaries | undefined> {

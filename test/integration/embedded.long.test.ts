@@ -61,11 +61,18 @@ describe('start and stop', () => {
     await expect(start(dataDir)).rejects.toThrow(/no_such_setting_anywhere/)
   })
 
+  test('where it cannot run, it is told what to set', async () => {
+    const platform = Object.getOwnPropertyDescriptor(process, 'platform') ?? {}
+    onTestFinished(() => void Object.defineProperty(process, 'platform', platform))
+    Object.defineProperty(process, 'platform', { ...platform, value: 'darwin' })
+    await expect(start(await freshFolder())).rejects.toThrow('runs on Linux only; set DATABASE_URL')
+  })
+
   test('a cluster of a version that is not here is refused, not touched', async () => {
     const dataDir = await freshFolder()
     await (await start(dataDir)).stop()
     await writeFile(path.join(dataDir, 'postgres/cluster/PG_VERSION'), '9\n')
-    await expect(start(dataDir)).rejects.toThrow(/the data directory needs 9/)
+    await expect(start(dataDir)).rejects.toThrow(/installed in \/usr\/lib\/postgresql[^]*the data directory needs 9/)
   })
 })
 
