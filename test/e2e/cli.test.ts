@@ -166,6 +166,9 @@ describe('unipay import', () => {
       stderr:
         'The head line has no column channel; has a column Channel, which no order has (channel?). Nothing was registered.\n',
     })
+    await writeFile(csv, '')
+    const empty = await unipay(['import', csv])
+    expect(empty).toMatchObject({ status: 1, stderr: expect.stringContaining('The head line is missing.') })
   })
 
   it('reads standard input as well, in either format', async () => {

@@ -226,9 +226,22 @@ describe('an import', () => {
     expect(warnings).toEqual([])
   })
 
-  it('of an empty file registers nothing and is no error', async () => {
-    for (const [, type] of KINDS) expect((await send(type, '')).report).toMatchObject({ total: 0, errors: [] })
+  it.each([
+    ['an NDJSON file without a line', 'application/x-ndjson', ''],
+    ['an NDJSON file of blank lines', 'application/x-ndjson', '\n\r\n'],
+    ['a CSV file of a head line alone', 'text/csv', 'paymentId,businessNo,channel,amount\n'],
+  ])('of %s is one of no orders, and no error', async (_, type, body) => {
+    expect(await send(type, body)).toMatchObject({ status: 200, report: { total: 0, errors: [] } })
   })
+
+  it.each(['', '\r\n\r\n', '\uFEFF'])(
+    'of a CSV file without a head line (%j) is refused: an export was cut off',
+    async (body) => {
+      const { status, report } = await send('text/csv', body)
+      expect(status).toBe(400)
+      expect(report.detail).toBe('The head line is missing. Nothing was registered.')
+    },
+  )
 
   it('of another type is refused', async () => {
     expect((await send('application/json', '{}')).status).toBe(415)

@@ -101,6 +101,8 @@ export async function* readCsv(stream: Readable): AsyncGenerator<ReadLine> {
       yield { line, unreadable: `has ${cells.length} cells; the head line has ${names.length}` }
     else yield { line, value: fieldsOf(names, cells) }
   }
+  // Even an export of no orders has its head line; without it the file is one that was cut off, or the wrong one.
+  if (names === null) throw new HeadLineError('is missing')
 }
 
 /** The cells of one line, or what is wrong with its quotes. */

@@ -37,7 +37,7 @@ const BODY_DOCUMENT = {
       schema: {
         type: 'string',
         description:
-          'A head line with the names of the fields, those that are required among them; if it lacks one of these, or names another field or one twice, nothing is registered (400). An empty cell is an absent field; of `channel`, it means none. A record ends with its line, whatever is quoted.',
+          'A head line with the names of the fields, those that are required among them; if it is missing, lacks one of these, or names another field or one twice, nothing is registered (400). An empty cell is an absent field; of `channel`, it means none. A record ends with its line, whatever is quoted.',
         examples: ['paymentId,businessNo,channel,amount\n1753370980523384832,P0001,wechat_pay,1000\n'],
       },
     },
