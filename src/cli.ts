@@ -31,6 +31,7 @@ program
   .argument('<order>', ORDER)
   .option('--url <url>', 'where the service is (default: here, on PORT)')
   .option('--number', 'it is the merchant’s number although it has only digits')
+  .addOption(json())
   .action(async (order, options) => (await import('./cli/sign.js')).sign(order, options))
 program
   .command('show')

@@ -1,9 +1,9 @@
 import { loadConfig } from '../config.js'
 import { orderIdFrom } from '../domain/order.js'
 import { signatureOf, signText } from '../domain/sign.js'
-import { CommandFailed, Misused, say } from './output.js'
+import { CommandFailed, Misused, type Output, say } from './output.js'
 
-export type SignOptions = Readonly<{ url?: string; number?: boolean }>
+export type SignOptions = Output & Readonly<{ url?: string; number?: boolean }>
 
 /** A ready-signed curl line for one order, by its id or, where it is no number or is said to be one, by the merchant's. */
 export function sign(order: string, options: SignOptions): void {
@@ -17,9 +17,12 @@ export function sign(order: string, options: SignOptions): void {
   const fields = id === undefined ? { businessNo: order, reqTime } : { paymentId: id, reqTime }
   const signature = signatureOf(signText(fields), secret, config.SIGN_TYPE)
   const key = id === undefined ? `"businessNo":${JSON.stringify(order)}` : `"paymentId":${id}`
-  const url = options.url ?? `http://127.0.0.1:${config.PORT}`
+  const url = `${options.url ?? `http://127.0.0.1:${config.PORT}`}/unipay/syncPay`
   const body = `{${key},"reqTime":${reqTime},"sign":"${signature}"}`
-  say(`curl -s ${quoted(`${url}/unipay/syncPay`)} -H 'Content-Type: application/json' -d '${escaped(body)}'`)
+  const curl = `curl -s ${quoted(url)} -H 'Content-Type: application/json' -d '${escaped(body)}'`
+  const named = id === undefined ? { businessNo: order } : { paymentId: id.toString() }
+  // A shell reads the line: what `show` would spell out for people must stay as it is.
+  say(options.json === true ? JSON.stringify({ ...named, url, body, curl }) : curl)
 }
 
 /** As a shell takes it: quoted only where it must be. */

@@ -48,6 +48,17 @@ describe('unipay sign', () => {
     expect((await unipay(['sign', "it's"])).stdout).toContain(`"businessNo":"it'\\''s"`)
     expect(await unipay(['sign', id], { SIGN_SECRETS: '', SIGN_REQUIRED: 'false' })).toMatchObject({ status: 1 })
   })
+
+  it('--json has the call in its parts as well, for scripts that send it themselves', async () => {
+    const id = await service.registerPaid()
+    const made = async (order: string) =>
+      JSON.parse((await unipay(['sign', order, '--json'])).stdout) as Record<'url' | 'body' | 'curl', string>
+    const byId = await made(id)
+    const url = `${service.url.replace('localhost', '127.0.0.1')}/unipay/syncPay`
+    expect(byId).toMatchObject({ paymentId: id, url, curl: expect.stringContaining(`-d '${byId.body}'`) })
+    expect(await service.post(byId.body)).toMatchObject({ code: 0, data: { gatewayStatus: 'pay_success' } })
+    expect(await made("it's")).toMatchObject({ businessNo: "it's", body: expect.stringContaining(`"it's"`) })
+  })
 })
 
 describe('unipay sync and show', () => {
