@@ -268,7 +268,7 @@ function changeValues(order: OrderRow, trade: Trade, { decision }: Result): unkn
     asyncPay: true,
     asyncChannel: order.channel,
     amount: Number(order.amount_fen),
-    payChannels: [{ channel: order.channel, way: 'qr_code', amount: Number(order.amount_fen) }],
+    payChannels: [{ channel: order.channel, way: 'qrcode', amount: Number(order.amount_fen) }],
     status,
     createTime: seconds(order.created_at),
     payTime: seconds(payTime),

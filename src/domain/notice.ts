@@ -1,4 +1,4 @@
-import type { Order, OrderStatus } from './order.js'
+import type { Order, OrderStatus, PayWay } from './order.js'
 import { type SignType, signatureOf, signText } from './sign.js'
 
 /** What a merchant is told (CONTRACT: Merchant notice). Times in Unix seconds, amounts in fen, nulls are written. */
@@ -21,6 +21,17 @@ export function isNoticed(status: OrderStatus): boolean {
   return status === 'success' || status === 'close'
 }
 
+/** The way of payment in DaxPay's words, which merchants know: two of them are not those of /ops. */
+const WAY_TOLD = {
+  normal: 'normal',
+  wap: 'wap',
+  app: 'app',
+  web: 'web',
+  qr_code: 'qrcode',
+  bar_code: 'barcode',
+  jsapi: 'jsapi',
+} as const satisfies Record<PayWay, string>
+
 type Told = Pick<
   Order,
   'id' | 'businessNo' | 'channel' | 'payWay' | 'amountFen' | 'status' | 'createdAt' | 'payTime' | 'closeTime' | 'attach'
@@ -35,7 +46,7 @@ export function noticePayload(order: Told): NoticePayload {
     asyncPay: order.channel !== null,
     asyncChannel: order.channel,
     amount,
-    payChannels: order.channel === null ? [] : [{ channel: order.channel, way: order.payWay, amount }],
+    payChannels: order.channel === null ? [] : [{ channel: order.channel, way: WAY_TOLD[order.payWay], amount }],
     status: order.status,
     createTime: unixSeconds(order.createdAt),
     payTime: order.payTime === null ? null : unixSeconds(order.payTime),

@@ -16,7 +16,7 @@ is not sent any more.
 
 **Signature.** By the rule of \`POST /unipay/syncPay\`, over all fields but \`sign\`; null is left out. A list stands in the text as
 JSON whose objects have their keys sorted and every value as a string, the \`"\` deleted with the rest:
-\`…&payChannels=[{amount:1000,channel:wechat_pay,way:qr_code}]&…\``
+\`…&payChannels=[{amount:1000,channel:wechat_pay,way:qrcode}]&…\``
 
 /** The secret of the examples: the one of the contract, and of the demo. */
 const SECRET = '123456'
@@ -51,7 +51,7 @@ const PROPERTIES = {
       required: ['channel', 'way', 'amount'],
       properties: {
         channel: { type: 'string' },
-        way: { type: ['string', 'null'] },
+        way: { type: ['string', 'null'], description: 'normal, wap, app, web, qrcode, barcode or jsapi' },
         amount: { type: 'integer', description: 'fen' },
       },
     },

@@ -177,13 +177,21 @@ describe('notices', () => {
       asyncPay: true,
       asyncChannel: 'wechat_pay',
       amount: 1000,
-      payChannels: [{ channel: 'wechat_pay', way: 'qr_code', amount: 1000 }],
+      payChannels: [{ channel: 'wechat_pay', way: 'qrcode', amount: 1000 }],
       status: 'success',
       createTime: 1_710_465_239,
       payTime: 1_710_465_240,
       closeTime: null,
       attach: null,
     })
+  })
+
+  it.each([
+    ['bar_code', 'barcode'],
+    ['jsapi', 'jsapi'],
+    ['normal', 'normal'],
+  ] as const)('say %s in DaxPay’s own word, %s', (payWay, way) => {
+    expect(noticePayload({ ...order, payWay }).payChannels).toMatchObject([{ way }])
   })
 
   it('an order without a channel has no pay channels; a closed one has its close time', () => {
