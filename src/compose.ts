@@ -1,9 +1,9 @@
 import { setTimeout as pause } from 'node:timers/promises'
 
-import { certificateExpiries } from './certificates.js'
 import { type Config, ConfigError } from './config.js'
 import { nextSyncDelayS } from './domain/schedule.js'
 import { ASK_DOCTOR, failureOfSurroundings } from './failure.js'
+import { certificateExpiries } from './gateways/certificates.js'
 import { KeyError } from './gateways/keys.js'
 import { createGateways } from './gateways/registry.js'
 import { SESSION_MAX_AGE_S } from './http/console/session.js'

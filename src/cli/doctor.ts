@@ -1,7 +1,7 @@
 import pg from 'pg'
 
-import { type CertificateExpiry, certificateExpiries } from '../certificates.js'
 import { type Config, ConfigError, loadConfig } from '../config.js'
+import { type CertificateExpiry, certificateExpiries } from '../gateways/certificates.js'
 import type { Gateway, GatewayUnknown, UnknownDuty } from '../gateways/gateway.js'
 import { KeyError } from '../gateways/keys.js'
 import { createGateways } from '../gateways/registry.js'

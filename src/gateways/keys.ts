@@ -1,4 +1,6 @@
-import { createPrivateKey, createPublicKey, type KeyObject, X509Certificate } from 'node:crypto'
+import { createPrivateKey, createPublicKey, type KeyObject, type X509Certificate } from 'node:crypto'
+
+import { type CertificateSetting, certificatesUsed } from './certificates.js'
 
 /** Keys or certificates that cannot be used: of each, one line that names the setting and says what is wrong with it. */
 export class KeyError extends Error {
@@ -68,9 +70,23 @@ export function loadPublicKey(setting: string, text: string): KeyObject {
   return strong(setting, key)
 }
 
-/** An X.509 certificate that is valid now. */
-export function loadCertificate(setting: string, pem: string, nowMs: number): X509Certificate {
-  const certificate = tryEach(setting, 'is not an X.509 certificate (PEM)', [() => new X509Certificate(pem)])
+/** The X.509 certificates of a setting that are used (`certificatesUsed`), expired or not. */
+export function loadCertificates(
+  setting: CertificateSetting,
+  pem: string,
+): readonly [X509Certificate, ...X509Certificate[]] {
+  return tryEach(setting, 'is not an X.509 certificate (PEM)', [
+    () => {
+      const [first, ...further] = certificatesUsed(setting, pem)
+      if (first === undefined) throw new TypeError('no certificate')
+      return [first, ...further]
+    },
+  ])
+}
+
+/** The one X.509 certificate of a setting, valid now. */
+export function loadCertificate(setting: CertificateSetting, pem: string, nowMs: number): X509Certificate {
+  const [certificate] = loadCertificates(setting, pem)
   if (nowMs < Date.parse(certificate.validFrom))
     throw new KeyError(`${setting} is not valid before ${certificate.validFrom}`)
   if (daysLeftOf(certificate, nowMs) < 0) throw new KeyError(`${setting} expired on ${certificate.validTo}`)

@@ -6,10 +6,11 @@ import path from 'node:path'
 
 import { describe, expect, it } from 'vitest'
 
-import { certificateSn, certificatesIn, rootCertificateSn } from '../../src/gateways/alipay/certificates.js'
+import { certificateSn, rootCertificateSn } from '../../src/gateways/alipay/certificates.js'
 import { openEnvelope } from '../../src/gateways/alipay/codec.js'
 import { scanEnvelope } from '../../src/gateways/alipay/envelope.js'
 import { tradeOf as alipayTradeOf, isNotFoundYet, resultSchema } from '../../src/gateways/alipay/trade.js'
+import { certificatesUsed } from '../../src/gateways/certificates.js'
 import { loadPublicKey } from '../../src/gateways/keys.js'
 import { signatureBytes } from '../../src/gateways/signature-bytes.js'
 import { parseStrictJson } from '../../src/gateways/strict-json.js'
@@ -168,7 +169,7 @@ describe.skipIf(!isHere)('the published vectors (skipped where ../shared/vectors
     it.each(of('alipay-v2', 'response-verify'))('$id verifies, and no byte of its node may change', (vector) => {
       const body = bytesOf(vector, vector['body_file'])
       const name = vector['response_key'] ?? ''
-      const [certificate] = certificatesIn(textOf(vector, vector['certificate']))
+      const [certificate] = certificatesUsed('ALIPAY_CERT', textOf(vector, vector['certificate']))
       const keys = certificate === undefined ? [] : [{ certSn: certificateSn(certificate), key: certificate.publicKey }]
       const opened = openEnvelope(body, name, keys)
       expect(opened.kind).toBe('verified')
@@ -195,9 +196,9 @@ describe.skipIf(!isHere)('the published vectors (skipped where ../shared/vectors
     })
 
     it.each(of('alipay-v2', 'cert-sn'))('$id: certificates are numbered as published', (vector) => {
-      const [app] = certificatesIn(textOf(vector, vector['app_cert']))
+      const [app] = certificatesUsed('ALIPAY_APP_CERT', textOf(vector, vector['app_cert']))
       expect(app === undefined ? '' : certificateSn(app)).toBe(vector['app_cert_sn'])
-      const roots = certificatesIn(textOf(vector, vector['root_cert']))
+      const roots = certificatesUsed('ALIPAY_ROOT_CERT', textOf(vector, vector['root_cert']))
       expect(roots.length).toBeGreaterThan(2)
       expect(rootCertificateSn(roots)).toBe(vector['alipay_root_cert_sn'])
       expect(roots.every((root) => root instanceof X509Certificate)).toBe(true)

@@ -31,6 +31,21 @@ async function doctor(more: Record<string, string> = {}): Promise<Ran & { checks
   return { ...ran, checks, failed }
 }
 
+async function certificateEnding(days: number, { isAuthority = false } = {}): Promise<string> {
+  const notAfter = Date.now() + days * DAY_MS
+  const name = [['CN', 'merchant']] as const
+  return await issueCertificate({
+    subject: name,
+    issuer: name,
+    serial: '0A',
+    publicKey: stranger.publicKey,
+    issuerKey: stranger.privateKey,
+    notBefore: notAfter - 365 * DAY_MS,
+    notAfter,
+    isAuthority,
+  })
+}
+
 describe('unipay doctor', () => {
   it('finds nothing wrong where nothing is', async () => {
     const { checks } = await doctor()
@@ -178,20 +193,30 @@ describe('unipay doctor', () => {
     [29.5, 'warning', '29 days left'],
     [-1.5, 'failed', 'expired 2 days ago'],
   ])('a certificate that ends in %d days is %s', async (days, result, found) => {
-    const notAfter = Date.now() + days * DAY_MS
-    const name = [['CN', 'merchant']] as const
-    const pem = await issueCertificate({
-      subject: name,
-      issuer: name,
-      serial: '0A',
-      publicKey: stranger.publicKey,
-      issuerKey: stranger.privateKey,
-      notBefore: notAfter - 365 * DAY_MS,
-      notAfter,
-      isAuthority: false,
-    })
-    const { checks } = await doctor({ WECHAT_CLIENT_CERT: pem })
+    const { checks } = await doctor({ WECHAT_CLIENT_CERT: await certificateEnding(days) })
     expect(checks).toContainEqual(expect.objectContaining({ check: 'WECHAT_CLIENT_CERT', result, found }))
+  })
+
+  it('of several certificates in a file, those that are used count', async () => {
+    const [used, next] = await Promise.all([certificateEnding(5.5), certificateEnding(400.5)])
+    const authority = await certificateEnding(7300.5, { isAuthority: true })
+    const settings = {
+      WECHAT_CLIENT_CERT: `${used}${next}`,
+      WECHAT_PUBLIC_KEY: `${used}${next}`,
+      ALIPAY_APP_CERT: `${used}${next}`,
+      // Beside Alipay's own the file holds its issuer; a next one is used as soon as Alipay signs with it.
+      ALIPAY_CERT: `${used}${authority}${next}`,
+      ALIPAY_ROOT_CERT: `${used}${authority}`,
+    }
+    const { checks } = await doctor({ ...settings, ALIPAY_PUBLIC_KEY: '' })
+    const ends = checks.filter(({ found }) => found.endsWith(' days left'))
+    expect(ends.map(({ check, found }) => `${check}: ${found}`)).toEqual([
+      'WECHAT_CLIENT_CERT: 5 days left',
+      'WECHAT_PUBLIC_KEY: 5 days left',
+      'ALIPAY_APP_CERT: 5 days left',
+      'ALIPAY_CERT: 400 days left',
+      'ALIPAY_ROOT_CERT: 7300 days left',
+    ])
   })
 
   it('finds a certificate that is none', async () => {

@@ -3,8 +3,9 @@ import { generateKeyPairSync } from 'node:crypto'
 import { AlipaySdk } from 'alipay-sdk'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 
-import { certificateSn, certificatesIn, rootCertificateSn } from '../../src/gateways/alipay/certificates.js'
+import { certificateSn, rootCertificateSn } from '../../src/gateways/alipay/certificates.js'
 import { formOf, signingText } from '../../src/gateways/alipay/codec.js'
+import { certificatesUsed } from '../../src/gateways/certificates.js'
 import type { CallOptions } from '../../src/gateways/gateway.js'
 import { issueCertificate } from '../../src/sandbox/certificates.js'
 import {
@@ -107,8 +108,8 @@ describe('our requests and alipay-sdk', () => {
       const roots = `${await issue('01', 'rsa')}${await issue('02', 'ec')}${await issue('03', 'rsa')}`
       const sdk = sdkOf({ appCertContent: app, alipayPublicCertContent: app, alipayRootCertContent: roots })
       const theirs = sdk.config as unknown as Record<string, string>
-      expect(certificatesIn(app).map(certificateSn)).toEqual([theirs['appCertSn']])
-      expect(rootCertificateSn(certificatesIn(roots))).toBe(theirs['alipayRootCertSn'])
+      expect(certificatesUsed('ALIPAY_APP_CERT', app).map(certificateSn)).toEqual([theirs['appCertSn']])
+      expect(rootCertificateSn(certificatesUsed('ALIPAY_ROOT_CERT', roots))).toBe(theirs['alipayRootCertSn'])
     },
   )
 })

@@ -1,6 +1,8 @@
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest'
 
 import { createAlipaySandbox } from '../../src/sandbox/alipay.js'
+import { issueCertificate } from '../../src/sandbox/certificates.js'
+import { newKeyPair } from '../../src/sandbox/keys.js'
 import { createMerchantSandbox, type MerchantSandbox } from '../../src/sandbox/merchant.js'
 import { createWechatSandbox } from '../../src/sandbox/wechat.js'
 import { createDatabase } from '../support/database.js'
@@ -359,4 +361,39 @@ it('time until certificates end: of the settings, and of those that were downloa
     laterMs = 3 * DAY_S * 1000
     expect(await left(name)).toBeCloseTo((now ?? 0) - 3 * DAY_S, -2)
   }
+})
+
+it('of the certificates in one file only those that are used count: a next app certificate raises no hope', async () => {
+  const alipay = createAlipaySandbox({ mode: 'certificate' })
+  const wechat = createWechatSandbox()
+  await Promise.all([wechat.listen(), alipay.listen()])
+  started.push(async () => await Promise.all([wechat.close(), alipay.close()]))
+  const { privateKey, publicKey } = await newKeyPair()
+  const issue = async (days: number, isAuthority: boolean) => {
+    const notAfter = Date.now() + days * DAY_S * 1000
+    const name = [['CN', 'Alipay']] as const
+    const pair = { publicKey, issuerKey: privateKey }
+    return await issueCertificate({
+      ...pair,
+      subject: name,
+      issuer: name,
+      serial: '0A',
+      notBefore: 0,
+      notAfter,
+      isAuthority,
+    })
+  }
+  const own = alipay.merchantSettings()['ALIPAY_APP_CERT'] ?? ''
+  const service = await start({
+    sandboxes: { wechat, alipay },
+    environment: {
+      ALIPAY_APP_CERT: `${own}${await issue(7300, false)}`,
+      ALIPAY_CERT: `${await issue(5, false)}${await issue(7300, true)}`,
+    },
+  })
+  const found = await scrape(service.url)
+  const daysLeft = (certificate: string) =>
+    (found.value('unipay_certificate_expiry_seconds', { certificate }) ?? Number.NaN) / DAY_S
+  expect(daysLeft('ALIPAY_CERT')).toBeCloseTo(5, 1)
+  expect(daysLeft('ALIPAY_APP_CERT')).toBeCloseTo(5 * 365, 1)
 })

@@ -96,15 +96,21 @@ describe('a public key', () => {
 
 describe('a certificate', () => {
   it('valid now is loaded, with the days it has left', async () => {
-    const certificate = loadCertificate('S', await merchantCertificate(rsa, '1', NOW_MS), NOW_MS)
+    const certificate = loadCertificate('ALIPAY_APP_CERT', await merchantCertificate(rsa, '1', NOW_MS), NOW_MS)
     expect(daysLeftOf(certificate, NOW_MS)).toBe(5 * 365)
   })
 
   it('expired, or not valid yet, is refused', async () => {
     const pem = await merchantCertificate(rsa, '1', NOW_MS)
-    expect(() => loadCertificate('S', pem, NOW_MS + 5 * 365 * DAY_MS + 1)).toThrow(/S expired on/)
-    expect(() => loadCertificate('S', pem, NOW_MS - 2 * DAY_MS)).toThrow(/S is not valid before/)
-    expect(() => loadCertificate('S', spki, NOW_MS)).toThrow('S is not an X.509 certificate')
+    expect(() => loadCertificate('ALIPAY_APP_CERT', pem, NOW_MS + 5 * 365 * DAY_MS + 1)).toThrow(
+      /ALIPAY_APP_CERT expired on/,
+    )
+    expect(() => loadCertificate('ALIPAY_APP_CERT', pem, NOW_MS - 2 * DAY_MS)).toThrow(
+      /ALIPAY_APP_CERT is not valid before/,
+    )
+    expect(() => loadCertificate('ALIPAY_APP_CERT', spki, NOW_MS)).toThrow(
+      'ALIPAY_APP_CERT is not an X.509 certificate',
+    )
   })
 
   it('must be the private key’s', async () => {

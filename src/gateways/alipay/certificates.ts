@@ -1,9 +1,7 @@
-import { createHash, X509Certificate } from 'node:crypto'
+import { createHash, type X509Certificate } from 'node:crypto'
 
 /** 1.2.840.113549.1.1, the family of RSA signatures, as DER writes it. */
 const RSA_SIGNATURES = Buffer.from('2a864886f70d0101', 'hex')
-/** Alipay's root file has four certificates, its own two. */
-const CERTIFICATES_MAX = 32
 
 /**
  * Alipay's serial number of a certificate: MD5 over its issuer, most specific part first, and its decimal serial number
@@ -20,12 +18,6 @@ export function certificateSn(certificate: X509Certificate): string {
 /** Alipay's serial number of its root file: those of the certificates in it that are signed with RSA, joined by `_`. */
 export function rootCertificateSn(certificates: readonly X509Certificate[]): string {
   return certificates.filter(isSignedWithRsa).map(certificateSn).join('_')
-}
-
-/** The certificates of a PEM file, in its order. Throws where one of them is none. */
-export function certificatesIn(pem: string): X509Certificate[] {
-  const blocks = pem.match(/-----BEGIN CERTIFICATE-----[A-Za-z0-9+/=\s]+-----END CERTIFICATE-----/g) ?? []
-  return blocks.slice(0, CERTIFICATES_MAX).map((block) => new X509Certificate(block))
 }
 
 /**

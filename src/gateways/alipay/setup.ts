@@ -11,12 +11,13 @@ import {
   KeyError,
   loadAll,
   loadCertificate,
+  loadCertificates,
   loadPrivateKey,
   loadPublicKey,
   required,
   requirePair,
 } from '../keys.js'
-import { certificateSn, certificatesIn, rootCertificateSn } from './certificates.js'
+import { certificateSn, rootCertificateSn } from './certificates.js'
 import type { AnswerKeys, AppKey } from './codec.js'
 import { createAlipayGateway } from './index.js'
 
@@ -105,14 +106,11 @@ function toNamed({ certificate }: Signer): readonly ['ALIPAY_CERT', X509Certific
   return ['ALIPAY_CERT', certificate]
 }
 
-/**
- * The certificates that Alipay may sign with: the file's first, and further ones that are not an authority's, so that the
- * next one can be added before Alipay changes over. Expired ones are left out.
- */
+/** The certificates that Alipay may sign with. Expired ones are left out. */
 function signersIn(pem: string, nowMs: number): Signer[] {
-  const signers = loadCertificates('ALIPAY_CERT', pem).filter((certificate, place) => place === 0 || !certificate.ca)
+  const signers = loadCertificates('ALIPAY_CERT', pem)
   const valid = signers.filter((certificate) => daysLeftOf(certificate, nowMs) >= 0)
-  if (valid.length === 0) throw new KeyError(`ALIPAY_CERT expired on ${signers[0]?.validTo ?? ''}`)
+  if (valid.length === 0) throw new KeyError(`ALIPAY_CERT expired on ${signers[0].validTo}`)
   return valid.map((certificate) => ({ certificate, key: loadPublicKey('ALIPAY_CERT', certificate.toString()) }))
 }
 
@@ -120,14 +118,4 @@ function rootCertSnIn(pem: string): string {
   const sn = rootCertificateSn(loadCertificates('ALIPAY_ROOT_CERT', pem))
   if (sn === '') throw new KeyError('ALIPAY_ROOT_CERT holds no certificate that is signed with RSA')
   return sn
-}
-
-function loadCertificates(setting: string, pem: string): X509Certificate[] {
-  try {
-    const certificates = certificatesIn(pem)
-    if (certificates.length > 0) return certificates
-  } catch {
-    // Which of them is broken does not matter; the file has to be taken anew.
-  }
-  throw new KeyError(`${setting} is not an X.509 certificate (PEM)`)
 }
