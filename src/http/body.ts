@@ -1,9 +1,8 @@
-import { isIP } from 'node:net'
-
 import { isLosslessNumber, parse } from 'lossless-json'
 import { z } from 'zod'
 
 import { signText } from '../domain/sign.js'
+import { isAddress } from './forwarded.js'
 
 /** The body of a syncPay call, as parsed. Null: absent. */
 export type SyncPayBody = Readonly<{
@@ -37,7 +36,7 @@ const VALID = z.object({
   reqTime: z.bigint('请求时间必填'),
   clientIp: z
     .string()
-    .refine((ip) => ip === '' || (isIP(ip) !== 0 && !ip.includes('%')), '不是有效的IPv4或IPv6地址')
+    .refine((ip) => ip === '' || isAddress(ip), '不是有效的IPv4或IPv6地址')
     .nullable(),
   businessNo: z.string().max(100, '长度不能超过100').nullable(),
 })

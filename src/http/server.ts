@@ -11,6 +11,7 @@ import { onClientError } from './client-errors.js'
 import { createBoundServer } from './connections.js'
 import { type ConsoleDeps, registerConsole } from './console/routes.js'
 import { registerDocs } from './docs/routes.js'
+import { forwardedAddresses } from './forwarded.js'
 import { type HealthDeps, registerHealth } from './health.js'
 import { createObserve, type RequestObserver } from './observe-requests.js'
 import { DOCUMENT_OPTIONS, registerOpenapi } from './openapi.js'
@@ -60,7 +61,13 @@ export function buildServer(deps: ServerDeps) {
     logController: new LogController({ disableRequestLogging: true, requestIdLogLabel: 'traceId' }),
     requestIdHeader: false,
     bodyLimit: 1024 * 1024,
-    serverFactory: (answer) => createBoundServer(HTTP_LIMITS, answer),
+    serverFactory: (answer) =>
+      createBoundServer(HTTP_LIMITS, (request, response) => {
+        const forwarded = request.headers['x-forwarded-for']
+        // Before anybody reads it: `request.ip` is made of it, and stands in limits, records and the log.
+        if (typeof forwarded === 'string') request.headers['x-forwarded-for'] = forwardedAddresses(forwarded)
+        answer(request, response)
+      }),
     trustProxy: deps.trustedProxies.length === 0 ? false : [...deps.trustedProxies],
     return503OnClosing: false,
     clientErrorHandler: onClientError,

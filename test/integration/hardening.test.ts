@@ -4,7 +4,7 @@ import { type AddressInfo, connect, type Socket } from 'node:net'
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest'
 
 import { createBoundServer } from '../../src/http/connections.js'
-import { type Envelope, signedBody, startService, type TestService } from '../support/service.js'
+import { type Envelope, OPS_TOKEN, signedBody, startService, type TestService } from '../support/service.js'
 
 let service: TestService
 
@@ -256,6 +256,42 @@ describe('the rate of an address under /unipay', () => {
     } finally {
       await limited.stop()
     }
+  })
+})
+
+describe('behind a proxy that tells ports beside addresses', () => {
+  const bearer = { authorization: `Bearer ${OPS_TOKEN}` }
+
+  it('an address is one, from whichever of its connections it asks', async () => {
+    const limited = await startService({ environment: { UNIPAY_RATE_PER_S: '1', TRUST_PROXY: 'loopback' } })
+    try {
+      // Through a second proxy, whose port the first one tells.
+      const from = (port: number) => ({ 'x-forwarded-for': `203.0.113.10:${port}, 127.0.0.2:${port}` })
+      const merchant = [await call(limited, from(1)), await call(limited, from(2)), await call(limited, from(3))]
+      expect(merchant[2]?.body.msg).toBe('请求过于频繁，请稍后再试')
+      const operator = []
+      for (let port = 1; port <= 14; port++) {
+        const headers = { ...from(port), authorization: 'Bearer wrong' }
+        operator.push((await fetch(`${limited.url}/ops/batches`, { headers })).status)
+      }
+      expect(operator).toEqual([...Array.from({ length: 10 }, () => 401), ...Array.from({ length: 4 }, () => 429)])
+      const other = { ...bearer, 'x-forwarded-for': '203.0.113.11:1, 127.0.0.2:1' }
+      expect((await fetch(`${limited.url}/ops/batches`, { headers: other })).status).toBe(200)
+    } finally {
+      await limited.stop()
+    }
+  })
+
+  it.each([
+    ['[2001:db8:1111:2222:3333:4444:5555:6666]:40000', '2001:db8:1111:2222:3333:4444:5555:6666'],
+    ['unknown', '127.0.0.1'],
+    [`fe80::1%${'x'.repeat(60)}`, '127.0.0.1'],
+  ])('an operator’s sync from %s is recorded, from %s', async (forwarded, address) => {
+    const paymentId = await service.registerPaid()
+    const headers = { ...bearer, 'x-forwarded-for': forwarded }
+    const { status } = await fetch(`${service.url}/ops/orders/${paymentId}/sync`, { method: 'POST', headers })
+    expect(status).toBe(200)
+    expect((await service.history(paymentId)).syncs).toMatchObject([{ clientIp: address }])
   })
 })
 
