@@ -143,6 +143,40 @@ describe('the door', () => {
     }
   })
 
+  it('behind a proxy that sends its own name as Host the browser’s word opens, that the form is of this origin', async () => {
+    const headers = { origin: 'https://pay.example', 'sec-fetch-site': 'same-origin' }
+    const { status, cookies } = await ask('/console/sign-in', { form: { token: OPS_TOKEN }, headers })
+    expect(status).toBe(303)
+    const cookie = cookieOf(cookies)
+    const { html } = await ask(`/console/orders/${paymentId}`, { cookie })
+    const { csrf = '' } = fieldsOf(html)
+    const form = { csrf }
+    const synced = await ask(`/console/orders/${paymentId}/sync`, { cookie, form, headers })
+    expect([synced.status, synced.location]).toEqual([303, `/console/orders/${paymentId}?done=sync`])
+  })
+
+  it('a sign-in of another origin than Host is refused, says what a proxy has to pass on, and stands in the log', async () => {
+    logged.length = 0
+    const { host } = new URL(service.url)
+    for (const [language, words] of [
+      ['en', 'TRUST_PROXY'],
+      ['zh', '请让代理'],
+    ] as const) {
+      const headers = { origin: 'https://pay.example', 'accept-language': language }
+      const { status, cookies, html } = await ask('/console/sign-in', { form: { token: OPS_TOKEN }, headers })
+      expect([status, cookies]).toEqual([403, []])
+      expect(html).toContain(words)
+    }
+    const refused = {
+      level: 'warn',
+      event: 'console_form_refused',
+      address: '127.0.0.1',
+      origin: 'https://pay.example',
+      host,
+    }
+    expect(logged).toMatchObject([refused, refused])
+  })
+
   it('a changed cookie is no session', async () => {
     const { cookie } = await signedIn()
     const flipped = cookie.replace(/=(.)/, (_, first: string) => `=${first === 'W' ? 'X' : 'W'}`)

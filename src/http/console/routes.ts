@@ -69,7 +69,10 @@ function registerDoor(scope: FastifyInstance, { now }: DoorDeps, sessions: Sessi
 
   scope.post('/sign-in', async (request, reply) => {
     const { t } = languageFor(request)
-    if (!isSameOrigin(request)) return await render.message(request, reply, 403, t.denied, t.deniedWhy)
+    if (!isSameOrigin(request)) {
+      logRefusedForm(request)
+      return await render.message(request, reply, 403, t.denied, t.otherOrigin)
+    }
     const goal = ownPage(fieldOf(request, 'back'))
     const again = { goal, back: signInFor(goal) }
     const waitS = failures.waitS(request.ip)
@@ -128,9 +131,15 @@ function guard(scope: FastifyInstance, deps: DoorDeps, sessions: Sessions, rende
   scope.addHook('preHandler', async (request, reply) => {
     if (request.method === 'GET' || request.method === 'HEAD' || isOwnForm(request, sessions)) return undefined
     const { t } = languageFor(request)
-    request.log.warn({ event: 'console_form_refused', address: request.ip, origin: request.headers.origin })
+    logRefusedForm(request)
     return await render.message(request, reply, 403, t.denied, t.deniedWhy)
   })
+}
+
+/** With what was compared: behind a proxy that changes Host they differ. */
+function logRefusedForm(request: FastifyRequest): void {
+  const { origin, 'sec-fetch-site': site } = request.headers
+  request.log.warn({ event: 'console_form_refused', address: request.ip, origin, host: request.host, site })
 }
 
 /** The sign-in that leads on to where somebody wanted to go. */

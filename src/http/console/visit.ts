@@ -19,10 +19,14 @@ export function visitOf(request: FastifyRequest): Visit {
   return request.visit
 }
 
-/** True where the browser says that one of our own pages sent this form. A page that hides its origin is not ours. */
+/**
+ * True where the browser says that one of our own pages sent this form. It knows the address it sees, which a proxy may
+ * have changed in Host, and no page can write Sec-Fetch-Site for it. Over plain http it does not say so, and older ones
+ * never do: then Origin must be Host. A page that hides its origin is not ours.
+ */
 export function isSameOrigin(request: FastifyRequest): boolean {
   const { origin, 'sec-fetch-site': site } = request.headers
-  if (site !== undefined && site !== 'same-origin') return false
+  if (site !== undefined) return site === 'same-origin'
   if (typeof origin !== 'string' || !URL.canParse(origin)) return false
   return new URL(origin).host === request.host
 }

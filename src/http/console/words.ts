@@ -151,6 +151,8 @@ const EN = {
 
   denied: 'Not allowed',
   deniedWhy: 'This form did not come from a page of your session. Nothing was done.',
+  otherOrigin:
+    'This form came from a page of another address. If it did not: a proxy in between must pass Host on, or be in TRUST_PROXY and send X-Forwarded-Host. Nothing was done.',
   failed: 'Something went wrong',
   crash: 'The log has the reason under this trace id:',
   noSuchPage: 'There is no such page.',
@@ -309,6 +311,8 @@ const ZH: Words = {
 
   denied: '不允许',
   deniedWhy: '此表单并非来自您的会话页面，未作任何改动。',
+  otherOrigin:
+    '此表单来自其他地址的页面，未作任何改动。若并非如此：请让代理原样传递 Host，或将代理列入 TRUST_PROXY 并由它发送 X-Forwarded-Host。',
   failed: '服务出错',
   crash: '日志中可按此追踪号查原因：',
   noSuchPage: '没有此页面。',
