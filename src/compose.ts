@@ -67,7 +67,7 @@ export class StartError extends Error {}
 export function startFailure(error: unknown): string {
   if (!(error instanceof Error)) return String(error)
   const isForPeople = [ConfigError, StartError, KeyError].some((kind) => error instanceof kind)
-  // The port is taken, or only the superuser's: nothing that doctor looks at.
+  // A port of the demo's is taken: nothing that doctor looks at.
   const isPort = 'syscall' in error && error.syscall === 'listen'
   if (isForPeople || isPort) return error.message
   const failure = failureOfSurroundings(error)
@@ -221,7 +221,8 @@ export async function compose(config: Config, overrides: Overrides = {}) {
     /** Starts this process's roles. Where it listens; every role serves health and metrics, only `api` the rest. */
     async start(): Promise<string> {
       // First of all, since it is what can be refused: the port may be taken.
-      const address = await server.listen({ host: config.HOST, port: config.PORT })
+      const where = { host: config.HOST, port: config.PORT }
+      const address = await orRefused('HOST or PORT', async () => await server.listen(where))
       if (config.ROLES.includes('sweeper')) for (const sweeper of core.sweepers) loop('sweeper', sweeper)
       if (config.ROLES.includes('sweeper')) loop('batch', { runOnce: core.batchRunner.runOnce, freed: NEVER })
       if (config.ROLES.includes('courier')) loop('courier', core.courier)
@@ -305,10 +306,18 @@ function sweeperConcurrency(config: Config): number {
 }
 
 async function startOwnDatabase(config: Config, log: Log): Promise<EmbeddedPostgres> {
-  return await startEmbedded({
-    dataDir: config.DATA_DIR,
-    log: (message) => log.info({ event: 'embedded_postgres', message }),
-  })
+  const told = (message: string) => log.info({ event: 'embedded_postgres', message })
+  return await orRefused('DATA_DIR', async () => await startEmbedded({ dataDir: config.DATA_DIR, log: told }))
+}
+
+/** For settings that doctor does not try: what stands in the way is told with their name, and nobody is sent to it. */
+async function orRefused<T>(settings: string, begin: () => Promise<T>): Promise<T> {
+  try {
+    return await begin()
+  } catch (cause) {
+    const failure = failureOfSurroundings(cause)
+    throw failure === null ? cause : new StartError(`${settings}: ${failure}`, { cause })
+  }
 }
 
 async function migrateOrRefuse(url: string, log: Log): Promise<void> {

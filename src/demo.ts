@@ -1,5 +1,3 @@
-import { mkdirSync } from 'node:fs'
-
 import Table from 'cli-table3'
 
 import { compose, startFailure } from './compose.js'
@@ -193,7 +191,6 @@ type Running = Readonly<{ config: Config; database: Database; address: string }>
 
 /** Gateways and service in this process; settings in the environment win over the demo's own. */
 async function startAll(): Promise<Running> {
-  mkdirSync(process.env['DATA_DIR'] ?? './.data', { recursive: true })
   const wechat = createWechatSandbox()
   const alipay = createAlipaySandbox()
   endings.push(async () => await Promise.all([wechat.close(), alipay.close()]))

@@ -1,5 +1,5 @@
 /** Of the system: a file, a name, a connection. */
-const SYSTEM = /^E[A-Z\d]+$/
+const SYSTEM = /^E(?:AI_)?[A-Z\d]+$/
 /** Of TLS to the database: its certificate, or its name in it. */
 const TLS = /CERT|^UNABLE_TO_VERIFY|^ERR_(?:TLS|SSL)_/
 /**

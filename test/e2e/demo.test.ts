@@ -43,6 +43,7 @@ describe('a demo that cannot begin says why in a line for people, and ends', { t
 
   it.each([
     ['a setting is wrong', { GATEWAY_TIMEOUT_MS: 'soon' }, 'GATEWAY_TIMEOUT_MS'],
+    ['its folder cannot be made', { DATA_DIR: '/dev/null/nowhere' }, 'DATA_DIR: ENOTDIR'],
     ['one of its own ports is none', { DEMO_MERCHANT_PORT: '70000' }, 'DEMO_MERCHANT_PORT'],
     ['it joins a service without its settings', { DEMO_SERVICE_URL: 'http://127.0.0.1:9' }, 'SIGN_SECRETS'],
   ])('because %s', async (_why, environment, named) => {

@@ -56,12 +56,6 @@ describe('what stands in the way of a start is told in one line, and who knows m
       () => ({ DATABASE_URL: 'postgresql://me@127.0.0.1/none?sslmode=verify-full&sslrootcert=/nope.pem' }),
       /ENOENT.*\/nope\.pem/,
     ],
-    ['a folder that cannot be made', () => ({ DATA_DIR: '/dev/null/nowhere' }), /\/dev\/null\/nowhere/],
-    [
-      'an address that is not ours',
-      () => ({ DATABASE_URL: service.database.url, HOST: 'nowhere.invalid' }),
-      /nowhere\.invalid/,
-    ],
   ] as const)(
     '%s',
     async (_title, settings, words) => {
@@ -73,6 +67,20 @@ describe('what stands in the way of a start is told in one line, and who knows m
     MANY_STARTS_MS_MAX,
   )
 })
+
+it.each([
+  ['a folder that cannot be made', { DATA_DIR: '/dev/null/nowhere' }, /^DATA_DIR: .*\/dev\/null\/nowhere'\n$/],
+  ['an address that is not ours', { HOST: 'nowhere.invalid' }, /^HOST or PORT: .* nowhere\.invalid\n$/],
+])(
+  '%s is told with its setting alone: doctor does not look there',
+  async (_title, settings, words) => {
+    const url = 'HOST' in settings ? { DATABASE_URL: service.database.url } : {}
+    const { status, stderr } = await start({ ...url, ...settings })
+    expect(stderr).toMatch(words)
+    expect(status).toBe(1)
+  },
+  MANY_STARTS_MS_MAX,
+)
 
 describe('a command', () => {
   it(

@@ -9,6 +9,7 @@ const coded = (code: string, message = 'what it says', name = 'Error') =>
 it.each([
   ['of a file', coded('EACCES'), 'what it says'],
   ['of a name', coded('ENOTFOUND'), 'what it says'],
+  ['of a name server', coded('EAI_AGAIN'), 'what it says'],
   ['of TLS', coded('DEPTH_ZERO_SELF_SIGNED_CERT'), 'what it says'],
   ['of the name in a certificate', coded('ERR_TLS_CERT_ALTNAME_INVALID'), 'what it says'],
   ['of a missing database', coded('3D000'), 'The database: what it says'],
