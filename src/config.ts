@@ -310,15 +310,36 @@ export function loadConfig(environment: Readonly<Record<string, string | undefin
   throw new ConfigError([...new Set(problems)])
 }
 
+/** By which setting a channel is configured, and what the names of its settings begin with. */
+const CHANNELS = [
+  { channel: 'wechat_pay', configuredBy: 'WECHAT_MCH_ID', prefix: 'WECHAT_' },
+  { channel: 'ali_pay', configuredBy: 'ALIPAY_APP_ID', prefix: 'ALIPAY_' },
+] as const
+
+/** The channels that are not configured although settings of theirs are set: probably one was forgotten. */
+export function halfSetChannels(config: Config) {
+  return CHANNELS.map(({ channel, configuredBy, prefix }) => ({
+    channel,
+    lacks: configuredBy,
+    // One with a default always has a value.
+    set: SETTING_NAMES.filter(
+      (name) => name.startsWith(prefix) && fallbackOf(name) === undefined && config[name] !== undefined,
+    ),
+  })).filter(({ lacks, set }) => config[lacks] === undefined && set.length > 0)
+}
+
 /** The settings as a Markdown table, for the README. */
 export function settingsTable(): string {
   const rows = SETTING_NAMES.map((name) => {
-    const schema: z.ZodType = SETTINGS[name]
-    const fallback: unknown = schema.safeParse(undefined).data
-    const shown = fallbackText(fallback)
-    return `| ${name} | ${shown === '' ? '–' : shown} | ${schema.description ?? ''} |`
+    const shown = fallbackText(fallbackOf(name))
+    return `| ${name} | ${shown === '' ? '–' : shown} | ${SETTINGS[name].description ?? ''} |`
   })
   return ['| name | default | |', '|---|---|---|', ...rows].join('\n')
+}
+
+function fallbackOf(name: SettingName): unknown {
+  const schema: z.ZodType = SETTINGS[name]
+  return schema.safeParse(undefined).data
 }
 
 function fallbackText(fallback: unknown): string {

@@ -1,6 +1,6 @@
 import pg from 'pg'
 
-import { type Config, ConfigError, loadConfig } from '../config.js'
+import { type Config, ConfigError, halfSetChannels, loadConfig } from '../config.js'
 import { type CertificateExpiry, certificateExpiries } from '../gateways/certificates.js'
 import type { Gateway, GatewayUnknown, UnknownDuty } from '../gateways/gateway.js'
 import { KeyError } from '../gateways/keys.js'
@@ -62,6 +62,13 @@ function readSettings(checks: Check[]): Config | null {
         result: 'warning',
         found: 'not set',
         todo: 'Set name:token, else /ops and the console are not served.',
+      })
+    for (const { channel, lacks, set } of halfSetChannels(config))
+      checks.push({
+        check: lacks,
+        result: 'warning',
+        found: `not set beside ${set.join(', ')}`,
+        todo: `Set it, else ${channel} is not configured; or take the others out.`,
       })
     return config
   } catch (error) {

@@ -1,4 +1,4 @@
-import type { Config } from '../config.js'
+import { type Config, halfSetChannels } from '../config.js'
 import type { Log } from '../log.js'
 import { createAlipay } from './alipay/setup.js'
 import type { GatewayObserver } from './caller.js'
@@ -10,6 +10,7 @@ export type GatewayDeps = Readonly<{ log: Log; observer: GatewayObserver; now: (
 
 /** The gateways of the configured channels. Keys are loaded once, here; wrong ones, of either, stop the start. */
 export async function createGateways(config: Config, deps: GatewayDeps) {
+  for (const half of halfSetChannels(config)) deps.log.warn({ event: 'channel_half_set', ...half })
   const { wechat, alipay } = loadAll({
     wechat: () => (config.WECHAT_MCH_ID === undefined ? [] : [createWechat(config, deps)]),
     alipay: () => (config.ALIPAY_APP_ID === undefined ? [] : [createAlipay(config, deps)]),

@@ -239,5 +239,10 @@ describe('unipay doctor', () => {
     )
     const none = await doctor({ WECHAT_MCH_ID: '', WECHAT_APP_ID: '', ALIPAY_APP_ID: '' })
     expect(none.failed).toMatchObject([{ check: 'channels' }])
+    // Which of them were left out by mistake, what else is set tells.
+    expect(none.checks.filter(({ result }) => result === 'warning')).toMatchObject([
+      { check: 'WECHAT_MCH_ID', found: expect.stringContaining('not set beside WECHAT_PRIVATE_KEY, ') },
+      { check: 'ALIPAY_APP_ID', found: 'not set beside ALIPAY_PRIVATE_KEY, ALIPAY_PUBLIC_KEY' },
+    ])
   })
 })

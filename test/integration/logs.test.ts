@@ -56,6 +56,20 @@ async function openMerchant() {
   return { url: `http://127.0.0.1:${(server.address() as AddressInfo).port}/notify`, received }
 }
 
+it('a channel that is not configured although some of its settings are is warned of, by their names', async () => {
+  const environment = { LOG_LEVEL: 'warn', WECHAT_MCH_ID: '', WECHAT_APP_ID: '', WECHAT_SP_MCH_ID: '1900000109' }
+  const { lines, text } = await logged({ environment: { ...environment, ALIPAY_APP_ID: '' } })
+  expect(lines()).toMatchObject([
+    { level: 'warn', event: 'channel_half_set', channel: 'wechat_pay', lacks: 'WECHAT_MCH_ID' },
+    { level: 'warn', event: 'channel_half_set', channel: 'ali_pay', lacks: 'ALIPAY_APP_ID' },
+  ])
+  expect(lines()[0]?.['set']).toEqual(expect.arrayContaining(['WECHAT_PRIVATE_KEY', 'WECHAT_SP_MCH_ID']))
+  // What has a default says nothing of what was meant.
+  expect(lines()[1]?.['set']).toEqual(['ALIPAY_PRIVATE_KEY', 'ALIPAY_PUBLIC_KEY'])
+  expect(text()).not.toMatch(/BEGIN|1900000109/)
+  expect((await logged({ environment: { LOG_LEVEL: 'warn' } })).lines()).toEqual([])
+})
+
 describe('one line for each merchant request', () => {
   it('a sync’s has everything that an operator filters by', async () => {
     const { service, of } = await logged({ environment: { LOG_LEVEL: 'info' } })
