@@ -61,7 +61,8 @@ plain decimal; the empty string counts. With the secret \`123456\` the text of t
 \`businessNo=P0001&reqTime=1710465239&key=123456\`. The \`sign\` of a successful answer is made by the same rule, over \`gatewayStatus\`,
 \`repair\` and \`repairOrderNo\` of its \`data\`.
 
-HTTP says 200 for every answer under /unipay; \`code\` tells, checked in this order:
+HTTP says 200 for every answer under /unipay; only what never becomes a request is told 400 (no HTTP, or no \`Host\`), 431 (URL
+and headers above 16 KiB) or 408 (not here within 30 s). \`code\` tells, checked in this order:
 
 | code | msg | when |
 |---|---|---|

@@ -69,6 +69,7 @@ describe('what is no proper request', () => {
       431,
     ],
     ['garbage', Buffer.from([0, 255, 22, 3, 1, 13, 10, 13, 10]), 400],
+    ['a call that names no host', 'POST /unipay/syncPay HTTP/1.1\r\nContent-Length: 2\r\n\r\n{}', 400],
     [
       'two lengths',
       'POST /unipay/syncPay HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n{}',
