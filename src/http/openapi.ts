@@ -91,27 +91,12 @@ function whole(responses: Responses): Responses {
   return Object.fromEntries(entries)
 }
 
-type Body = { required: boolean; content: Record<string, { schema: { type?: string; required?: readonly string[] } }> }
-type Paths = Record<string, Record<string, { requestBody?: Body }>>
-
-/** @fastify/swagger calls every body required; under /ops none need be sent where no field of it is. */
-function markOptionalBodies(paths: Paths): void {
-  for (const [path, operations] of Object.entries(paths)) {
-    for (const { requestBody } of Object.values(operations)) {
-      if (requestBody === undefined || !path.startsWith('/ops/')) continue
-      const schemas = Object.values(requestBody.content).map(({ schema }) => schema)
-      requestBody.required = schemas.some(({ type, required }) => type !== 'object' || required !== undefined)
-    }
-  }
-}
-
 /** The schemas that have names are kept where they are spoken of; those of routes that are not served here go. */
 const finishDocument: SwaggerTransformObject = (given) => {
   const document = JSON.parse(JSON.stringify(jsonSchemaTransformObject(given)), withoutNoise) as {
-    paths: Paths
+    paths: Record<string, unknown>
     components: { schemas: Record<string, unknown> }
   }
-  markOptionalBodies(document.paths)
   const { schemas } = document.components
   const used = new Set<string>()
   const collect = (part: unknown): void => {

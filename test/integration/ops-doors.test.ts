@@ -104,6 +104,7 @@ describe('what a call under /ops does not know', () => {
   /** Bodies are looked at before parameters; these have what is required of them. */
   const whole: Readonly<Record<string, object>> = {
     '/ops/orders': { paymentId: '1', businessNo: '1', channel: null, amount: 1 },
+    '/ops/batches': {},
     '/ops/exceptions/1/resolve': { note: 'seen' },
   }
 

@@ -143,7 +143,7 @@ export function floodMetrics(count: number, timeoutMs: number): void {
       const orders = [newPaymentId(), ...(await ordersIn(service))]
       // What random bodies rarely get to, since these routes take no field that they do not know.
       for (const id of orders) await service.ops('POST', `/ops/orders/${id}/sync`)
-      await service.ops('POST', '/ops/batches')
+      await service.ops('POST', '/ops/batches', {})
       await sendMany(createRequests(service, orders, SEED), WARM_UP)
       await scrape(service.url)
       const before = await scrape(service.url)

@@ -118,7 +118,7 @@ describe('the document', () => {
       'post /unipay/syncPay': true,
       'post /ops/orders': true,
       'post /ops/orders/import': true,
-      'post /ops/batches': false,
+      'post /ops/batches': true,
       'post /ops/exceptions/{id}/resolve': true,
     })
   })
