@@ -25,16 +25,19 @@ export function createNotices(prisma: PrismaClient) {
 
   /**
    * Makes an order's newest notice due now, by the database's clock, in whatever state it is; its schedule starts anew. An
-   * older one is `outdated`: sent again, it would tell the merchant a state that is over. A send that is under way loses
-   * its claim and may arrive beside the new one: notices are delivered at least once.
+   * older one is `outdated`: sent again, it would tell the merchant a state that is over. One that is being sent keeps its
+   * claim, so that something newer waits for the end of that send, which is the first of the new schedule. One that was not
+   * sent yet goes on waiting for the end of an older one's send.
    */
   async function redeliver(id: bigint) {
     const [, count] = await prisma.$transaction([
       // A commit that writes a newer one locks this row too: whoever comes second sees what the first one did.
       prisma.$queryRaw`SELECT id FROM notices WHERE id = ${id} FOR UPDATE`,
       prisma.$executeRaw`
-        UPDATE notices AS n SET state = 'pending', attempts = 0, next_attempt_at = clock_timestamp(), claim_token = NULL,
-          delivered_at = NULL
+        UPDATE notices AS n SET state = 'pending', attempts = 0, delivered_at = NULL, next_attempt_at = CASE
+          WHEN state = 'pending' AND (claim_token IS NOT NULL OR attempts = 0 AND EXISTS (
+            SELECT 1 FROM notices older WHERE older.order_id = n.order_id AND older.id < n.id AND older.claim_token IS NOT NULL))
+          THEN next_attempt_at ELSE clock_timestamp() END
         WHERE id = ${id} AND NOT EXISTS (SELECT 1 FROM notices newer WHERE newer.order_id = n.order_id AND newer.id > n.id)`,
     ])
     const notice = await prisma.notice.findUnique({ where: { id }, include })

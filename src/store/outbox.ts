@@ -68,17 +68,20 @@ SELECT claimed.*, extract(epoch FROM now() - due.due_at)::float8 AS lag_s
 FROM due JOIN claimed USING (id) ORDER BY due.due_at, id`,
 }
 
-/** A notice that was superseded while it was sent: taken by the merchant it is delivered, else it is never sent again. */
+/**
+ * A notice that was superseded while it was sent: taken by the merchant it is delivered, else it is never sent again. One
+ * that was redelivered meanwhile has other attempts than it was claimed with: not taken, it is due at once.
+ */
 const FINISH_ATTEMPT = {
   name: 'finish_attempt',
   text: `
 WITH finished AS (
   UPDATE notices SET attempts = attempts + 1, claim_token = NULL,
     state = CASE WHEN $3 = 'delivered' THEN 'delivered' WHEN state = 'superseded' THEN state
-      WHEN $7::float8 IS NULL THEN 'dead' ELSE 'pending' END,
+      WHEN $7::float8 IS NULL AND attempts = $8 THEN 'dead' ELSE 'pending' END,
     delivered_at = CASE WHEN $3 = 'delivered' THEN clock_timestamp() END,
     next_attempt_at = CASE WHEN $3 <> 'delivered' AND state = 'pending'
-      THEN clock_timestamp() + $7::float8 * interval '1 second' END
+      THEN clock_timestamp() + CASE WHEN attempts = $8 THEN $7::float8 ELSE 0 END * interval '1 second' END
   WHERE id = $1 AND claim_token = $2 AND state IN ('pending', 'superseded')
   RETURNING id, attempts, state
 ), recorded AS (
@@ -137,6 +140,7 @@ export function createOutbox(pool: pg.Pool) {
       excerpt,
       Math.round(attempt.durationMs),
       attempt.nextDelayS,
+      notice.attempts,
     ]
     const { rows } = await pool.query<{ state: NoticeState }>({ ...FINISH_ATTEMPT, values })
     return rows[0]?.state ?? null

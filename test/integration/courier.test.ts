@@ -298,6 +298,21 @@ describe('an order of which there is something newer to tell', () => {
     return { url, statuses, first, answerFirst: (text: string) => answerFirst(text), close }
   }
 
+  /** More than the 5 s that a send may take. */
+  function expectWaiting(told: Told | undefined): void {
+    expect(told?.state).toBe('pending')
+    expect(told?.due_s).toBeGreaterThan(5)
+    expect(told?.due_s).toBeLessThanOrEqual(10)
+  }
+
+  async function redeliverNewest(id: string): Promise<void> {
+    const [newest] = (await service.history(id)).notices
+    expect(await service.ops('POST', `/ops/notices/${newest?.id}/redeliver`)).toMatchObject({
+      status: 200,
+      body: { state: 'pending', attempts: 0 },
+    })
+  }
+
   it('a close that was not taken is not sent again once the order is settled', async () => {
     const { sandbox, url } = await openMerchant()
     const { courier } = service.service
@@ -352,9 +367,7 @@ describe('an order of which there is something newer to tell', () => {
         await settle(id)
         const [older, newer] = await toldOf(id)
         expect([older?.state, newer?.state]).toEqual(['superseded', 'pending'])
-        // More than the 5 s that a send may take.
-        expect(newer?.due_s).toBeGreaterThan(5)
-        expect(newer?.due_s).toBeLessThanOrEqual(10)
+        expectWaiting(newer)
         expect(await courier.runOnce()).toBe(false)
         merchant.answerFirst(answer)
         await courier.drain()
@@ -363,6 +376,73 @@ describe('an order of which there is something newer to tell', () => {
         await finishRounds(courier)
         expect(merchant.statuses).toEqual(['close', 'success'])
         expect((await toldOf(id))[1]).toMatchObject({ state: 'delivered' })
+      } finally {
+        merchant.close()
+      }
+    },
+  )
+
+  it('being sent while the newer one is redelivered: that waits for its end, and not after it', async () => {
+    const merchant = await slowMerchant()
+    const { courier } = service.service
+    try {
+      const id = await closedThenPaid(merchant.url)
+      await courier.runOnce()
+      await merchant.first
+      await settle(id)
+      await redeliverNewest(id)
+      expectWaiting((await toldOf(id))[1])
+      expect(await courier.runOnce()).toBe(false)
+      merchant.answerFirst('FAIL')
+      await courier.drain()
+      await redeliverNewest(id)
+      await finishRounds(courier)
+      expect(merchant.statuses).toEqual(['close', 'success'])
+      expect(await toldOf(id)).toMatchObject([{ state: 'superseded' }, { state: 'delivered' }])
+    } finally {
+      merchant.close()
+    }
+  })
+
+  it('being sent and redelivered while the order is settled: recorded, and the newer one waits for its end', async () => {
+    const merchant = await slowMerchant()
+    const { courier } = service.service
+    try {
+      const id = await closedThenPaid(merchant.url)
+      await courier.runOnce()
+      await merchant.first
+      await redeliverNewest(id)
+      expect(await courier.runOnce()).toBe(false)
+      await settle(id)
+      expectWaiting((await toldOf(id))[1])
+      expect(await courier.runOnce()).toBe(false)
+      merchant.answerFirst('FAIL')
+      await courier.drain()
+      expect((await toldOf(id))[0]).toEqual({ state: 'superseded', attempts: 1, outcomes: ['refused'], due_s: null })
+    } finally {
+      merchant.close()
+    }
+  })
+
+  it.each([
+    ['SUCCESS', { state: 'delivered', attempts: 1, outcomes: ['delivered'] }],
+    ['FAIL', { state: 'pending', attempts: 1, outcomes: ['refused'] }],
+  ] as const)(
+    'redelivered during its last send, answered %s: that is the first of its new schedule',
+    async (answer, told) => {
+      const merchant = await slowMerchant()
+      const { courier } = service.service
+      try {
+        const id = await closedThenPaid(merchant.url)
+        await service.pool.query('UPDATE notices SET attempts = 15 WHERE order_id = $1', [id])
+        await courier.runOnce()
+        await merchant.first
+        await redeliverNewest(id)
+        merchant.answerFirst(answer)
+        await courier.drain()
+        const [after] = await toldOf(id)
+        expect(after).toMatchObject(told)
+        if (answer === 'FAIL') expect(after?.due_s).toBeLessThanOrEqual(0)
       } finally {
         merchant.close()
       }

@@ -41,7 +41,8 @@ export function registerNoticeRoutes(scope: FastifyInstance, deps: NoticeRouteDe
         tags,
         operationId: 'redeliverNotice',
         summary: "Send an order's newest notice again, now; its schedule starts anew",
-        description: 'An older one is refused: the merchant would be told a state that is over.',
+        description:
+          'An older one is refused: the merchant would be told a state that is over. While one of the order is being sent, that send is waited for.',
         params: idParams,
         response: { 200: noticeSchema, ...problems(404, 409, 413, 414, 415) },
       },
