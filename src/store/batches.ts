@@ -71,6 +71,8 @@ export type BatchProgress = Readonly<{
 export type BatchClaim = Readonly<{ batch: Batch; token: string }>
 
 export type BatchItem = Readonly<{ orderId: OrderId; channel: string; traceId: string; tries: number }>
+/** `decision` is an action where the outcome is `synced`. */
+export type CommittedItem = Readonly<{ outcome: 'synced' | 'mismatch' | 'unknown'; decision: string }>
 export type FinishedItem = Readonly<{ orderId: OrderId; result: BatchResult }>
 
 /** A runner renews its claim about every second; past this it is taken to be dead. Seconds. */
@@ -331,10 +333,11 @@ export function createBatches(pool: pg.Pool, options: Readonly<{ channels: reado
     )
   }
 
-  /** What an earlier try of this item committed; null where it committed nothing. */
+  /** What an earlier try of this item committed; null where it committed nothing but the record of its failure. */
   async function findCommitted(item: BatchItem) {
-    const { rows } = await pool.query<{ outcome: string; decision: string }>(
-      `SELECT outcome, decision FROM sync_records WHERE order_id = $1 AND trace_id = $2 ORDER BY id DESC LIMIT 1`,
+    const { rows } = await pool.query<CommittedItem>(
+      `SELECT outcome, decision FROM sync_records WHERE order_id = $1 AND trace_id = $2 AND outcome <> 'failed'
+       ORDER BY id DESC LIMIT 1`,
       [item.orderId.toString(), item.traceId],
     )
     return rows[0] ?? null

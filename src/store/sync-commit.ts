@@ -130,11 +130,12 @@ WITH guard AS (
 SELECT sync.id AS sync_id, sync.repair_no, coalesce((SELECT seen_count = 1 FROM opened), false) AS exception_opened FROM sync`,
 }
 
+/** A trace of a batch may hold the failures of earlier tries. */
 const FIND_COMMITTED = {
   name: 'find_committed',
   text: `SELECT s.id AS sync_id, s.repair_no,
       EXISTS (SELECT 1 FROM sync_exceptions e WHERE e.order_id = $1 AND e.sync_id = s.id) AS exception_opened
-    FROM sync_records s WHERE s.order_id = $1 AND s.trace_id = $2 ORDER BY s.id DESC LIMIT 1`,
+    FROM sync_records s WHERE s.order_id = $1 AND s.trace_id = $2 AND s.outcome = $3 ORDER BY s.id DESC LIMIT 1`,
 }
 
 type CommitRow = { sync_id: string; repair_no: string | null; exception_opened: boolean }
@@ -163,7 +164,7 @@ export function createSyncCommit(pool: pg.Pool, leases: Pick<Leases, 'forget'>) 
   }
 
   async function findCommitted(commit: SyncCommit): Promise<CommitRow | undefined> {
-    const values = [commit.lease.order.id.toString(), commit.record.traceId]
+    const values = [commit.lease.order.id.toString(), commit.record.traceId, commit.record.outcome]
     const { rows } = await pool.query<CommitRow>({ ...FIND_COMMITTED, values })
     return rows[0]
   }

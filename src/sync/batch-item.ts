@@ -1,6 +1,6 @@
 import type { Action } from '../domain/decide.js'
 import type { Log } from '../log.js'
-import type { BatchClaim, Batches, BatchItem, BatchResult } from '../store/batches.js'
+import type { BatchClaim, Batches, BatchItem, BatchResult, CommittedItem } from '../store/batches.js'
 import type { SyncOrder, SyncOutcome } from './sync-order.js'
 
 /**
@@ -31,7 +31,7 @@ export function createBatchItem({ batches, syncOrder, log }: BatchItemDeps) {
         const committed = await batches.findCommitted(item)
         if (committed !== null) return resultOfRecord(committed)
       }
-      // The last sync threw as well, and committed nothing.
+      // The last sync threw as well, and committed nothing but that.
       if (item.tries > TRIES_MAX) return 'failed'
       const outcome = await syncOrder({
         key: { id: item.orderId },
@@ -69,7 +69,6 @@ function resultOfOutcome(outcome: SyncOutcome): BatchResult {
   }
 }
 
-function resultOfRecord({ outcome, decision }: Readonly<{ outcome: string; decision: string }>): BatchResult {
-  if (outcome === 'synced') return RESULT_OF_ACTION[decision as Action]
-  return outcome === 'mismatch' || outcome === 'unknown' ? outcome : 'failed'
+function resultOfRecord({ outcome, decision }: CommittedItem): BatchResult {
+  return outcome === 'synced' ? RESULT_OF_ACTION[decision as Action] : outcome
 }

@@ -208,6 +208,71 @@ describe('a batch', () => {
     }
   })
 
+  describe('of an order whose sync threw and left a record of that', () => {
+    /** Until the test lets it, nothing of the order can be repaired. */
+    async function refuseRepairs(orderId: string): Promise<() => Promise<void>> {
+      await service.pool.query(
+        `ALTER TABLE repair_records ADD CONSTRAINT refused CHECK (order_id <> ${orderId}) NOT VALID`,
+      )
+      return async () => void (await service.pool.query('ALTER TABLE repair_records DROP CONSTRAINT refused'))
+    }
+
+    async function finish(id: string, { batchRunner }: TestService['service']): Promise<void> {
+      await makeItemsDue(id)
+      for (let rounds = 0; (await batchRunner.runOnce()) && rounds < 100; rounds++) await makeItemsDue(id)
+    }
+
+    it('asks again', async () => {
+      const { ids, window } = await orders([{ state: 'SUCCESS' }])
+      const orderId = ids[0] ?? ''
+      const allowRepairs = await refuseRepairs(orderId)
+      const { id } = await create(window)
+      await service.service.batchRunner.runOnce()
+      await expect.poll(async () => (await service.history(orderId)).syncs).toMatchObject([{ outcome: 'failed' }])
+      await allowRepairs()
+      await finish(id, service.service)
+      expect(await batch(id)).toMatchObject({ state: 'done', results: { settled: { count: 1, fen: 1000 } } })
+      expect(await service.history(orderId)).toMatchObject({
+        syncs: [{ outcome: 'synced' }, { outcome: 'failed' }],
+        repairs: [{}],
+      })
+    })
+
+    it('does not take that record for the commit of a later try, which was lost with the lease', async () => {
+      const { own, proxy } = await serviceBehindProxy()
+      try {
+        const { ids, window } = await orders([{ state: 'SUCCESS' }])
+        const orderId = ids[0] ?? ''
+        const allowRepairs = await refuseRepairs(orderId)
+        const { id } = await create(window)
+        await own.service.batchRunner.runOnce()
+        await expect.poll(async () => (await service.history(orderId)).syncs).toMatchObject([{ outcome: 'failed' }])
+        await allowRepairs()
+        const hold = service.wechat.holdNext('query', orderId)
+        await expect
+          .poll(async () => {
+            await makeItemsDue(id)
+            await own.service.batchRunner.runOnce()
+            return service.wechat.calls(orderId).query
+          })
+          .toBe(2)
+        await hold.arrived
+        await service.pool.query('UPDATE orders SET lease_token = gen_random_uuid() WHERE id = $1', [orderId])
+        const isCut = proxy.cutOn('commit_sync', 'before')
+        hold.release()
+        await isCut
+        await own.service.batchRunner.runOnce()
+        await service.pool.query('UPDATE orders SET lease_expires_at = now() WHERE id = $1', [orderId])
+        await finish(id, own.service)
+        expect(await batch(id)).toMatchObject({ state: 'done', results: { settled: { count: 1, fen: 1000 } } })
+        expect(await service.history(orderId)).toMatchObject({ order: { status: 'success' }, repairs: [{}] })
+      } finally {
+        await own.stop()
+        await proxy.close()
+      }
+    })
+  })
+
   it('asks again about an order whose sync throws, a bounded number of times', async () => {
     const { window } = await orders([null])
     const { id } = await create(window)
