@@ -24,8 +24,9 @@ INSERT INTO orders (id, business_no, title, channel, pay_way, amount_fen, curren
 SELECT * FROM unnest($1::bigint[], $2::text[], $3::text[], $4::text[], $5::text[], $6::bigint[], $7::text[], $8::text[],
   $9::text[], $10::text[], $11::timestamptz[], $12::timestamptz[], $13::timestamptz[], $14::timestamptz[], $15::text[],
   $16::text[], $17::timestamptz[])
-ON CONFLICT DO NOTHING RETURNING id`,
+ON CONFLICT DO NOTHING RETURNING id, business_no AS "businessNo", channel, out_trade_no AS "outTradeNo"`,
 }
+type InsertedRow = Pick<NewOrder, 'businessNo' | 'channel' | 'outTradeNo'> & Readonly<{ id: string }>
 
 /**
  * Those in the way: for each order at most one with its id, one with its number and one in its channel. Joined by unique
@@ -58,10 +59,10 @@ export function createImport(pool: pg.Pool, options: Readonly<{ firstSyncAt: Fir
     const rows = orders.toSorted((one, other) => (one.id < other.id ? -1 : 1))
     // Beside the orders, not merged with them: a copy of each took a kilobyte, more than all the rest of an import.
     const times = rows.map((order) => registeredTimes(order, options.firstSyncAt, now))
-    const inserted = await pool.query<{ id: string }>({ ...INSERT, values: columnsOf(rows, times) })
-    const created = new Set(inserted.rows.map(({ id }) => BigInt(id)))
-    // Of several lines with one id the first counts as created, as long as it is the one that went in.
-    const isCreated = orders.map((order) => created.delete(order.id))
+    const inserted = await pool.query<InsertedRow>({ ...INSERT, values: columnsOf(rows, times) })
+    const created = new Map(inserted.rows.map((row) => [BigInt(row.id), row]))
+    // Of several with one id that which went in, which may be a later one: the first one's number may be taken.
+    const isCreated = orders.map((order) => isSame(order, created.get(order.id)) && created.delete(order.id))
     const others = orders.filter((_, index) => isCreated[index] !== true)
     const taken = others.length === 0 ? [] : await findTaken(others)
     return orders.map((order, index) => (isCreated[index] === true ? { kind: 'created' } : compared(order, taken)))
@@ -80,6 +81,11 @@ export function createImport(pool: pg.Pool, options: Readonly<{ firstSyncAt: Fir
 }
 
 export type RegisterMany = ReturnType<typeof createImport>
+
+/** By all that is unique. Of several that agree in it, the first one went in. */
+function isSame({ businessNo, channel, outTradeNo }: NewOrder, row: InsertedRow | undefined): boolean {
+  return row?.businessNo === businessNo && row.channel === channel && row.outTradeNo === outTradeNo
+}
 
 function columnsOf(rows: readonly NewOrder[], times: readonly ReturnType<typeof registeredTimes>[]): unknown[] {
   const text = (value: bigint) => value.toString()

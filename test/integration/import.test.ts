@@ -91,6 +91,25 @@ describe('an import', () => {
     expect(report).toMatchObject({ total: 3, created: 1, same: 1, conflict: 1 })
   })
 
+  it('two lines of one order of which the first is refused: that one is told, and the other one is created', async () => {
+    const [taken, id] = [newPaymentId(), newPaymentId()]
+    await send('application/x-ndjson', lineOf(taken))
+    const lines = [lineOf(id, { businessNo: `I${taken}` }), lineOf(id), lineOf(id, { amount: 2 })]
+    const { report } = await send('application/x-ndjson', lines.join('\n'))
+    expect(report).toMatchObject({ total: 3, created: 1, same: 0, conflict: 2 })
+    expect(report.errors).toMatchObject([
+      { line: 1, reason: expect.stringContaining('businessNo') },
+      { line: 3, reason: expect.stringContaining('amount') },
+    ])
+    expect((await service.history(id)).order).toMatchObject({ businessNo: `I${id}`, amount: 1000 })
+
+    const other = newPaymentId()
+    const channels = ['wechat_pay', 'ali_pay'].map((channel) => lineOf(other, { channel, outTradeNo: taken }))
+    const second = (await send('application/x-ndjson', channels.join('\n'))).report
+    expect(second).toMatchObject({ created: 1, same: 0, conflict: 1, errors: [{ line: 1 }] })
+    expect((await service.history(other)).order).toMatchObject({ channel: 'ali_pay' })
+  })
+
   it('a line of a megabyte, one that is not UTF-8 and one with a NUL are bad lines among good ones', async () => {
     const id = newPaymentId()
     const body = Buffer.concat([
