@@ -23,11 +23,16 @@ const SEQUENCES = [
   'batches_id_seq',
 ]
 
+/** It gives a repair its number. PUBLIC may call it unless somebody revoked that, as hardened databases do. */
+const FUNCTION = 'next_repair_no()'
+
 const MISSING = `
 SELECT privilege || ' ON ' || name AS missing FROM unnest($1::text[], $2::text[]) AS needed (name, privilege)
 WHERE NOT has_table_privilege(name, privilege)
 UNION ALL
-SELECT 'USAGE ON SEQUENCE ' || name FROM unnest($3::text[]) AS name WHERE NOT has_sequence_privilege(name, 'USAGE')`
+SELECT 'USAGE ON SEQUENCE ' || name FROM unnest($3::text[]) AS name WHERE NOT has_sequence_privilege(name, 'USAGE')
+UNION ALL
+SELECT 'EXECUTE ON FUNCTION ${FUNCTION}' WHERE NOT has_function_privilege('${FUNCTION}', 'EXECUTE')`
 
 /** What the role lacks to do the service's work in a migrated database, as GRANT names it. Changes nothing. For doctor. */
 export async function missingPrivileges(client: Pick<ClientBase, 'query'>): Promise<string[]> {

@@ -183,7 +183,12 @@ describe('unipay doctor', () => {
       ])
       await pool.query(`GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO ${role}`)
       expect(await lacks()).toEqual([])
+      await pool.query('REVOKE EXECUTE ON FUNCTION next_repair_no() FROM PUBLIC')
+      expect(await lacks()).toMatchObject([
+        { found: expect.stringMatching(/lacks: EXECUTE ON FUNCTION next_repair_no\(\)$/) },
+      ])
     } finally {
+      await pool.query('GRANT EXECUTE ON FUNCTION next_repair_no() TO PUBLIC')
       await pool.query(`DROP OWNED BY ${role}; DROP ROLE ${role}`)
     }
   })
