@@ -1,7 +1,7 @@
 import type { Core } from '../compose.js'
 import { type OrderId, orderIdFrom } from '../domain/order.js'
 import { historyView } from '../http/ops/record-schema.js'
-import { syncedView } from '../http/ops/sync-view.js'
+import { nothingChanged, syncedView } from '../http/ops/sync-view.js'
 import type { SyncOutcome } from '../sync/sync-order.js'
 import { newTraceId } from '../trace-id.js'
 import { type Acting, actorName, CommandFailed, type Output, show, table, yuan } from './output.js'
@@ -122,7 +122,7 @@ export async function syncOne(order: string, options: Output & Acting & Readonly
       dryRun,
     })
     if (outcome.kind !== 'synced' && outcome.kind !== 'mismatch')
-      throw new CommandFailed(`Nothing changed. ${whyNot(outcome)} (trace ${traceId})`)
+      throw new CommandFailed(`${nothingChanged(outcome)} ${whyNot(outcome)} (trace ${traceId})`)
     const view = syncedView(outcome, { traceId, dryRun })
     const verb = dryRun ? 'would be repaired' : 'repaired'
     show(options, view, () =>

@@ -21,10 +21,10 @@ const WHEN = {
   noChannel: 'the order has no asynchronous channel: nobody to ask',
   channelNotConfigured: "the order's channel is not configured here",
   busy: 'the same order is being synced',
-  amountMismatch: "the gateway's amount or currency differs from the order's: nothing changed",
-  identityMismatch: "the gateway's merchant, app or order number differs from the order's: nothing changed",
+  amountMismatch: "the gateway's amount or currency differs from the order's: nothing changed here",
+  identityMismatch: "the gateway's merchant, app or order number differs from the order's: nothing changed here",
   gatewayUnknown:
-    "the gateway could not be asked, or its answer proves nothing: nothing changed; in the gateway's own words where it has any",
+    "the gateway could not be asked, or its answer proves nothing: nothing changed here; in the gateway's own words where it has any",
   tooMany: 'too many requests of one address: nothing was asked; `Retry-After` says when to come back',
   overloaded: 'too much work at the moment: nothing was asked; `Retry-After` says when to come back',
   unexpected: 'unexpected; the traceId leads to the log',

@@ -10,12 +10,14 @@ import { type Finding, findOut, GATEWAY_CALLS_MAX, repairAtGateway } from './rep
 import { createUnderWay } from './under-way.js'
 
 type Told = Readonly<{ order: Order; trade: Trade; gatewayStatus: GatewayStatus }>
+/** Whether the gateway was asked to close or reverse the trade: what became of that is not known. */
+type Asked = Readonly<{ isCloseAsked: boolean }>
 
-/** What came of one sync. Only `synced` with a `repairNo` changed anything. */
+/** What came of one sync. Only `synced` with a `repairNo` changed anything here. */
 export type SyncOutcome =
   | (Told & Readonly<{ kind: 'synced'; decision: Decision; note: string | null; repairNo: string | null }>)
-  | (Told & Readonly<{ kind: 'mismatch'; mismatch: Mismatch }>)
-  | Readonly<{ kind: 'gateway_unknown'; order: Order; reason: string; message: string }>
+  | (Told & Asked & Readonly<{ kind: 'mismatch'; mismatch: Mismatch }>)
+  | (Asked & Readonly<{ kind: 'gateway_unknown'; order: Order; reason: string; message: string }>)
   | Readonly<{ kind: 'no_channel' | 'channel_not_configured'; order: Order }>
   | Readonly<{ kind: 'busy' }>
   | Readonly<{ kind: 'not_found' }>
@@ -100,8 +102,8 @@ export function createSyncOrder(deps: SyncDeps) {
     // Counted from before the lease was taken: it is over here before it is over in the database.
     const end = underWay.begin(lease.order, startedMs + leaseMs)
     try {
-      const finding = await investigate(request, lease, startedMs)
-      const outcome = request.dryRun ? await discard(lease, finding) : await commit(request, lease, finding, startedMs)
+      const found = await investigate(request, lease, startedMs)
+      const outcome = request.dryRun ? await discard(lease, found) : await commit(request, lease, found, startedMs)
       return report(request, lease.order, outcome, startedMs)
     } catch (error) {
       // A dry run leaves nothing behind: where its lease could not be given back, it expires.
@@ -113,7 +115,7 @@ export function createSyncOrder(deps: SyncDeps) {
   }
 
   /** Network only: no transaction is open and no row is locked while it runs. */
-  async function investigate(request: SyncRequest, lease: Lease, startedMs: number): Promise<Finding> {
+  async function investigate(request: SyncRequest, lease: Lease, startedMs: number): Promise<Found> {
     const gateway = deps.gateways[lease.order.channel ?? '']
     if (gateway === undefined)
       throw new Error(`leased an order of the unconfigured channel ${String(lease.order.channel)}`)
@@ -131,16 +133,19 @@ export function createSyncOrder(deps: SyncDeps) {
     const beginReversal = async () => await deps.leases.beginReversal(lease, gatewayCallMs)
     const investigation = { gateway, lease, situation, options, hasTimeForCall, beginReversal }
     const finding = await findOut(investigation)
-    return request.dryRun ? finding : await repairAtGateway(investigation, finding)
+    if (request.dryRun) return { finding, isCloseAsked: false }
+    const repaired = await repairAtGateway(investigation, finding)
+    // Every call leaves its exchanges: what came after the query was a close.
+    return { finding: repaired, isCloseAsked: repaired.exchanges.length > finding.exchanges.length }
   }
 
-  async function discard(lease: Lease, finding: Finding): Promise<SyncOutcome> {
+  async function discard(lease: Lease, found: Found): Promise<SyncOutcome> {
     await deps.leases.release(lease)
-    return outcomeOf(lease.order, finding, null)
+    return outcomeOf(lease.order, found, null)
   }
 
-  async function commit(request: SyncRequest, lease: Lease, finding: Finding, startedMs: number): Promise<SyncOutcome> {
-    const intended = commitOf(request, lease, finding, deps.monotonicMs() - startedMs, deps.random())
+  async function commit(request: SyncRequest, lease: Lease, found: Found, startedMs: number): Promise<SyncOutcome> {
+    const intended = commitOf(request, lease, found.finding, deps.monotonicMs() - startedMs, deps.random())
     const committed = await deps.commitSync(intended)
     // Somebody took over after our lease ran out. Nothing of ours was written; theirs counts.
     if (committed.kind === 'lease_lost') {
@@ -160,7 +165,7 @@ export function createSyncOrder(deps: SyncDeps) {
         atRiskFen: intended.exception.atRiskFen.toString(),
       })
     }
-    return outcomeOf(lease.order, finding, committed.repairNo)
+    return outcomeOf(lease.order, found, committed.repairNo)
   }
 
   /** Leaves a record of a sync that threw, and gives the lease back. Where even that fails, the lease's expiry frees it. */
@@ -210,13 +215,18 @@ export function createSyncOrder(deps: SyncDeps) {
 
 export type SyncOrder = ReturnType<typeof createSyncOrder>
 
-function outcomeOf(order: Order, finding: Finding, repairNo: string | null): SyncOutcome {
+/** What was found in the end, and whether anything was asked for on the way there. */
+type Found = Asked & Readonly<{ finding: Finding }>
+
+function outcomeOf(order: Order, { finding, isCloseAsked }: Found, repairNo: string | null): SyncOutcome {
   switch (finding.kind) {
-    case 'unknown':
-      return { kind: 'gateway_unknown', order, reason: finding.unknown.reason, message: finding.unknown.message }
+    case 'unknown': {
+      const { reason, message } = finding.unknown
+      return { kind: 'gateway_unknown', order, reason, message, isCloseAsked }
+    }
     case 'mismatch': {
       const gatewayStatus = gatewayStatusOf(finding.trade, { action: 'none', byExpiry: false })
-      return { kind: 'mismatch', order, trade: finding.trade, gatewayStatus, mismatch: finding.mismatch }
+      return { kind: 'mismatch', order, trade: finding.trade, gatewayStatus, mismatch: finding.mismatch, isCloseAsked }
     }
     case 'decided': {
       const { trade, decision, note } = finding

@@ -87,10 +87,19 @@ describe('unipay sync and show', () => {
     ]
     service.wechat.addFaults([{ on: 'query', fault: 'tampered', times: 3, outTradeNo: forged }])
     const why = async (id: string) => await unipay(['sync', id])
-    expect(await why(forged)).toMatchObject({ status: 1, stderr: expect.stringContaining('Nothing changed.') })
+    expect(await why(forged)).toMatchObject({ status: 1, stderr: expect.stringContaining('Nothing changed here.') })
     expect(await why(none)).toMatchObject({ status: 1, stderr: expect.stringContaining('nobody to ask') })
     expect(await why(foreign)).toMatchObject({ status: 1, stderr: expect.stringContaining('union_pay is not') })
     expect(await why('404404')).toMatchObject({ status: 1, stderr: expect.stringContaining('404404') })
+
+    const expired = await service.register({ expiredTime: new Date(Date.now() - 60_000).toISOString() })
+    service.wechat.putTrade(expired, { state: 'NOTPAY', amount: 1000 })
+    const hold = service.wechat.holdNext('close', expired)
+    const told = why(expired)
+    await hold.arrived
+    service.wechat.addFaults([{ on: 'query', fault: 'tampered', times: 3, outTradeNo: expired }])
+    hold.release()
+    expect(await told).toMatchObject({ status: 1, stderr: expect.stringContaining('asked to close or reverse') })
   })
 })
 

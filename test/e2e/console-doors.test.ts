@@ -537,6 +537,24 @@ describe('what operators do', () => {
     expect(await counts()).toEqual(earlier)
   })
 
+  it('a sync that had the trade closed and did not learn what became of that says so, in either language', async () => {
+    const { post, cookie, csrf } = await signedIn()
+    const syncExpired = async (send: (path: string) => Promise<{ html: string }>) => {
+      const id = await service.register({ expiredTime: new Date(Date.now() - MINUTE_MS).toISOString() })
+      service.wechat.putTrade(id, { state: 'NOTPAY', amount: 1000 })
+      const hold = service.wechat.holdNext('close', id)
+      const page = send(`/orders/${id}/sync`)
+      await hold.arrived
+      service.wechat.addFaults([{ on: 'query', fault: 'tampered', times: 3, outTradeNo: id }])
+      hold.release()
+      return (await page).html
+    }
+    expect(await syncExpired(post)).toContain('Nothing changed here. The gateway was asked to close or reverse')
+    const inChinese = async (path: string) =>
+      await ask(`/console${path}`, { cookie: `${cookie}; unipay_language=zh`, form: { csrf } })
+    expect(await syncExpired(inChinese)).toContain('本地未作任何改动。 已请求网关关闭或撤销此交易')
+  })
+
   it('of two operators who resolve one exception, the first one’s note stays and the second is told', async () => {
     const id = await finding()
     const [one, other] = [await signedIn(), await signedIn(OTHER_TOKEN)]

@@ -147,8 +147,47 @@ describe('POST /ops/orders/{id}/sync', () => {
     const id = await service.registerPaid()
     service.wechat.addFaults([{ on: 'query', fault: 'tampered', times: 3, outTradeNo: id }])
     const answer = await service.ops('POST', `/ops/orders/${id}/sync`)
-    expect(answer).toMatchObject({ status: 502, body: { title: 'Bad Gateway', status: 502 } })
+    expect(answer).toMatchObject({
+      status: 502,
+      body: { title: 'Bad Gateway', status: 502, detail: expect.stringMatching(/\. Nothing changed here\.$/) },
+    })
     expect((await service.history(id)).order.status).toBe('progress')
+  })
+
+  describe('that had the gateway close or reverse the trade, and did not learn what became of that, says so', () => {
+    const asked = 'The gateway was asked to close or reverse the trade and may have done so; the next sync tells.'
+
+    /** An expired order whose trade is closed, or reversed, by the sync; `meanwhile` happens at the gateway before its answer. */
+    async function syncExpired(call: 'close' | 'reverse', meanwhile: (id: string) => void) {
+      const id = await service.register({
+        payWay: call === 'close' ? 'qr_code' : 'bar_code',
+        expiredTime: new Date(Date.now() - 60_000).toISOString(),
+      })
+      service.wechat.putTrade(id, { state: call === 'close' ? 'NOTPAY' : 'USERPAYING', amount: 1000 })
+      const hold = service.wechat.holdNext(call, id)
+      const answer = syncByOperator(id)
+      await hold.arrived
+      meanwhile(id)
+      hold.release()
+      return await answer
+    }
+
+    it.each(['close', 'reverse'] as const)('the query after a %s fails', async (call) => {
+      const answer = await syncExpired(call, (id) =>
+        service.wechat.addFaults([{ on: 'query', fault: 'tampered', times: 3, outTradeNo: id }]),
+      )
+      const detail = expect.stringContaining(`. Nothing changed here. ${asked}`)
+      expect(answer).toMatchObject({ status: 502, body: { detail } })
+    })
+
+    it('the query after it tells another amount', async () => {
+      const { status, body } = await syncExpired('reverse', (id) =>
+        service.wechat.putTrade(id, { state: 'REFUND', amount: 1, refunded: 1 }),
+      )
+      expect(status).toBe(200)
+      expect(body).toMatchObject({ outcome: 'mismatch', repair: false })
+      expect(body.decision.why).toContain(`Nothing changes here. ${asked}`)
+    })
   })
 
   it('an unknown order is 404, one without a channel 422, a malformed id 400; all as problem+json', async () => {

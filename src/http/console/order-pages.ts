@@ -152,13 +152,13 @@ function outcomeView({ words, language }: Visit, outcome: SyncOutcome, isDry: bo
       return { facts: [], why: words.noChannel, isDry }
     case 'gateway_unknown': {
       const facts = [[words.result, `${outcome.reason}: ${outcome.message}`]] as const
-      return { facts, why: words.gatewayUnknown, isDry }
+      return { facts, why: withAsked(words, words.gatewayUnknown, outcome), isDry }
     }
     case 'mismatch': {
       const { field, expected, actual, kind } = outcome.mismatch
       return {
         facts: [...told(words, language, outcome), [word(kind), `${field}: ${expected} ≠ ${actual}`]],
-        why: words.mismatchWhy,
+        why: withAsked(words, words.mismatchWhy, outcome),
         isDry,
       }
     }
@@ -176,6 +176,11 @@ function outcomeView({ words, language }: Visit, outcome: SyncOutcome, isDry: bo
       }
     }
   }
+}
+
+/** Nothing changed here; whether something did at the gateway is another matter. */
+function withAsked(words: Visit['words'], why: string, { isCloseAsked }: Readonly<{ isCloseAsked: boolean }>): string {
+  return isCloseAsked ? `${why} ${words.closeAsked}` : why
 }
 
 function told(

@@ -12,7 +12,7 @@ import { onlyFields } from './known-fields.js'
 import { conflictText, newOrderOf, newOrderSchema, orderSchema, orderView, paymentIdSchema } from './order-schema.js'
 import { problems } from './problems.js'
 import { historySchema, historyView } from './record-schema.js'
-import { syncedSchema, syncedView } from './sync-view.js'
+import { nothingChanged, syncedSchema, syncedView } from './sync-view.js'
 
 export type OrderRouteDeps = Readonly<{
   register: Register
@@ -129,7 +129,12 @@ export function registerOrderRoutes(scope: FastifyInstance, deps: OrderRouteDeps
             `The channel ${outcome.order.channel ?? ''} is not configured here.`,
           )
         case 'gateway_unknown':
-          return sendProblem(reply, 502, 'Bad Gateway', `${outcome.reason}: ${outcome.message}. Nothing changed.`)
+          return sendProblem(
+            reply,
+            502,
+            'Bad Gateway',
+            `${outcome.reason}: ${outcome.message}. ${nothingChanged(outcome)}`,
+          )
       }
     },
   )

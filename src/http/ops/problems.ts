@@ -22,7 +22,7 @@ const PROBLEM = {
   422: 'It cannot be done for this order.',
   429: 'Too many wrong tokens from this address; Retry-After says when to come back.',
   500: 'Our fault; the log has the reason under the traceId.',
-  502: 'The gateway could not be asked, or its answer proves nothing. Nothing changed.',
+  502: 'The gateway could not be asked, or its answer proves nothing. Nothing changed here; `detail` says whether it was asked to close the trade.',
   503: 'Too much work at the moment; Retry-After says when to come back.',
 } as const
 

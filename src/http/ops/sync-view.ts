@@ -94,6 +94,14 @@ export function syncedView(
   }
 }
 
+const CLOSE_ASKED = 'The gateway was asked to close or reverse the trade and may have done so; the next sync tells.'
+
+/** Of a sync that learned nothing: what it leaves as it was, and what it may have done at the gateway. */
+export function nothingChanged(outcome: Exclude<SyncOutcome, Answered>): string {
+  const isAsked = outcome.kind === 'gateway_unknown' && outcome.isCloseAsked
+  return `Nothing changed here.${isAsked ? ` ${CLOSE_ASKED}` : ''}`
+}
+
 const WHY = {
   settle: 'The gateway has the money and the order here is not settled.',
   close_local: 'Nobody can pay this trade any more; the order here is still open.',
@@ -106,7 +114,8 @@ const WHY = {
 function whyOf(outcome: Answered, decision: Decision): string {
   if (outcome.kind === 'mismatch') {
     const { field, expected, actual } = outcome.mismatch
-    return `The answer is about something else: ${field} is ${expected} here and ${actual} there. Nothing changes.`
+    const asked = outcome.isCloseAsked ? ` ${CLOSE_ASKED}` : ''
+    return `The answer is about something else: ${field} is ${expected} here and ${actual} there. Nothing changes here.${asked}`
   }
   const parts = [
     `${outcome.order.status} here, ${outcome.trade.state} (${outcome.trade.gatewayState}) there.`,
