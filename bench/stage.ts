@@ -18,7 +18,7 @@ const ROOT = fileURLToPath(new URL('..', import.meta.url))
 const READY_MS_MAX = 20_000
 const POOL_MAX = 20
 /** As the service is started by its image and by `npm start`; the bare one gets it as well. */
-const SEMI_SPACE = '--max-semi-space-size=32'
+const MEMORY_BOUNDS = ['--max-semi-space-size=32', '--max-old-space-size=512']
 /** Statements of ours would count too if they ran in the measured database. */
 const OWN_DATABASE = 'bench_control'
 
@@ -54,7 +54,7 @@ export async function openStage() {
     const script = name === 'service' ? ['dist/main.js'] : ['--import', 'tsx', 'bench/baseline.ts']
     const profile = process.env['BENCH_PROFILE']
     const profiling = profile === name ? ['--cpu-prof', '--cpu-prof-dir', path.join(ROOT, 'reports')] : []
-    const child = spawn(process.execPath, [SEMI_SPACE, ...profiling, ...script], {
+    const child = spawn(process.execPath, [...MEMORY_BOUNDS, ...profiling, ...script], {
       cwd: ROOT,
       stdio: ['ignore', log, 'inherit'],
       env: {
