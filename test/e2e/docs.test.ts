@@ -64,9 +64,11 @@ describe('/docs', () => {
     async () => {
       const folder = mkdtempSync(path.join(tmpdir(), 'unipay-docs-'))
       try {
-        const file = path.join(folder, 'orders')
-        writeFileSync(file, '\n')
-        const variables = { PAYMENT_ID: await service.register(), BUSINESS_NO: 'nobody', ID: '999999', FILE: file }
+        // Of no order: a CSV's head line is all there is, an NDJSON has nothing.
+        const files = { csv: path.join(folder, 'orders.csv'), ndjson: path.join(folder, 'orders.ndjson') }
+        writeFileSync(files.csv, 'paymentId,businessNo,channel,amount\n')
+        writeFileSync(files.ndjson, '')
+        const variables = { PAYMENT_ID: await service.register(), BUSINESS_NO: 'nobody', ID: '999999' }
         const environment = { ...process.env, UNIPAY: service.url, TOKEN: OPS_TOKEN, ...variables }
         for (const { name, operationId, responses } of operations()) {
           const article = html
@@ -78,7 +80,9 @@ describe('/docs', () => {
             // The page writes for people: what it escaped is what a person copies.
             const typed = line.replaceAll('&quot;', '"').replaceAll('&#39;', "'").replaceAll('&gt;', '>')
             const command = `${typed.replaceAll('&amp;', '&')} -o /dev/null -w '%{http_code}'`
-            const { stdout: run } = await promisify(execFile)('/bin/sh', ['-c', command], { env: environment })
+            const FILE = typed.includes('text/csv') ? files.csv : files.ndjson
+            const env = { ...environment, FILE }
+            const { stdout: run } = await promisify(execFile)('/bin/sh', ['-c', command], { env })
             expect([name, run, Object.keys(responses).includes(run)]).toEqual([name, run, true])
             expect([name, run]).not.toEqual([name, expect.stringMatching(/^(?:400|401|415|429|5\d\d)$/)])
           }
