@@ -26,7 +26,7 @@ RUN npm ci --ignore-scripts --omit=dev --omit=optional --no-audit --no-fund \
 
 FROM node:24-bookworm-slim
 ENV NODE_ENV=production
-# Bounds of memory in MiB, as for `npm start`: docs/performance.md. What is new: this Node's own limit, 64, takes 40 MB more and
+# Bounds of memory in MiB, the heap's as for `npm start`: docs/performance.md. What is new: this Node's own limit, 64, takes 40 MB more and
 # saves 3 % of CPU at most. What stays: where there is a large machine's room, this Node collects it so late that the
 # service takes 70 MB more under load. It holds some 60. Outside the heap: two pools of glibc's for what threads allocate, not
 # eight for each core, take 15 MB less.

@@ -13,10 +13,12 @@ const OPEN_EVERY_S = 1800
  */
 const LATE_WATCH_S = [300, 3600, 86_400] as const
 
-/** After failures: 30 s doubling up to half an hour; what only a human can mend is parked up to a day. Seconds. */
+/**
+ * After failures: 30 s, doubling up to these, in seconds. A sync that threw may be the order's fault, and no more than one of
+ * them an hour; or it was the database's, and nothing is known of the order. What only a human can mend can wait for a day.
+ */
 const FAILURE_FIRST_S = 30
-const UNKNOWN_MAX_S = 1800
-const PARKED_MAX_S = 86_400
+const RETRY_MAX_S = { unknown: 1800, threw: 3600, parked: 86_400 } as const
 
 /** The 16 sends of a notice: the distance to the next one, in seconds (CONTRACT: 24 h 4 min in all). */
 export const NOTICE_DELAYS_S = [
@@ -45,7 +47,7 @@ export function nextSyncDelayS(order: SyncedOrder): number | null {
   }
   if (order.status !== 'progress' && order.status !== 'fail' && !isPayableThere) return null
   // Refunded there and never settled here: nothing but a human's work will change it. As far again as it is old.
-  if (order.trade === 'refunded') return Math.min(Math.max(order.ageS, OPEN_EVERY_S), PARKED_MAX_S)
+  if (order.trade === 'refunded') return Math.min(Math.max(order.ageS, OPEN_EVERY_S), RETRY_MAX_S.parked)
   const step = AFTER_CREATION_S.find((at) => at > order.ageS)
   // One whose creation lies hours ahead may be paid by now. Nor is it taken for new until then, and asked for every 5 s.
   const next = step === undefined ? OPEN_EVERY_S : Math.min(step - order.ageS, OPEN_EVERY_S)
@@ -62,9 +64,8 @@ export function nextLateWatchS(order: Pick<SyncedOrder, 'closedForS' | 'expiresI
 }
 
 /** Seconds until the next try after `failures` failures in a row (1 for the first). `parked`: only a human can mend it. */
-export function retryDelayS(failures: number, cause: 'unknown' | 'parked'): number {
-  const max = cause === 'unknown' ? UNKNOWN_MAX_S : PARKED_MAX_S
-  return Math.min(max, FAILURE_FIRST_S * 2 ** Math.min(Math.max(failures - 1, 0), 16))
+export function retryDelayS(failures: number, cause: keyof typeof RETRY_MAX_S): number {
+  return Math.min(RETRY_MAX_S[cause], FAILURE_FIRST_S * 2 ** Math.min(Math.max(failures - 1, 0), 16))
 }
 
 /** Seconds until a notice's next send after `attempts` sends; null where the last one is done. */

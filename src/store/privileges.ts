@@ -23,8 +23,8 @@ const SEQUENCES = [
   'batches_id_seq',
 ]
 
-/** It gives a repair its number. PUBLIC may call it unless somebody revoked that, as hardened databases do. */
-const FUNCTION = 'next_repair_no()'
+/** What statements call that PUBLIC may call unless somebody revoked it, as hardened databases do. */
+const FUNCTIONS = ['next_repair_no()', 'set_config(text, text, boolean)']
 
 const MISSING = `
 SELECT privilege || ' ON ' || name AS missing FROM unnest($1::text[], $2::text[]) AS needed (name, privilege)
@@ -32,7 +32,7 @@ WHERE NOT has_table_privilege(name, privilege)
 UNION ALL
 SELECT 'USAGE ON SEQUENCE ' || name FROM unnest($3::text[]) AS name WHERE NOT has_sequence_privilege(name, 'USAGE')
 UNION ALL
-SELECT 'EXECUTE ON FUNCTION ${FUNCTION}' WHERE NOT has_function_privilege('${FUNCTION}', 'EXECUTE')`
+SELECT 'EXECUTE ON FUNCTION ' || name FROM unnest($4::text[]) AS name WHERE NOT has_function_privilege(name, 'EXECUTE')`
 
 /** What the role lacks to do the service's work in a migrated database, as GRANT names it. Changes nothing. For doctor. */
 export async function missingPrivileges(client: Pick<ClientBase, 'query'>): Promise<string[]> {
@@ -43,6 +43,7 @@ export async function missingPrivileges(client: Pick<ClientBase, 'query'>): Prom
     needed.map(({ name }) => name),
     needed.map(({ privilege }) => privilege),
     SEQUENCES,
+    FUNCTIONS,
   ])
   return rows.map(({ missing }) => missing)
 }

@@ -180,7 +180,9 @@ const HOST_LENGTH_MAX = 260
 function statementOf(commit: SyncCommit): pg.QueryConfig {
   const { repair, exception, reversal } = commit
   const values = recordValues(commit)
-  if (repair === null && exception === null && reversal === 'none')
+  // What was begun stays begun where nobody knows what became of it.
+  const isReversalTold = reversal === 'accepted' || reversal === 'not_done'
+  if (repair === null && exception === null && !isReversalTold)
     return { name: COMMIT_UNCHANGED.name, text: COMMIT_UNCHANGED.text, values }
   return { name: COMMIT_CHANGE.name, text: COMMIT_CHANGE.text, values: [...values, ...changeValues(commit)] }
 }

@@ -78,7 +78,7 @@ export function commitOf(
         `${paymentIn(trade)} ${mismatch.field}=${mismatch.actual}`,
       ),
       // Of an order that is closed and past its watch the finding tells, and a human.
-      nextSyncDelayS: isOver(lease, trade) ? null : retry(lease, 'mismatch', jitter),
+      nextSyncDelayS: isPastWatch(lease, trade) ? null : retry(lease, 'mismatch', jitter),
       failures,
       repair: null,
       notice: null,
@@ -275,9 +275,9 @@ function slowestMs(exchanges: Finding['exchanges']): number | null {
 }
 
 /**
- * Open orders are asked about again; so is a closed one of which nothing was learned, since money may be waiting there.
- * What a human must mend (a mismatch, a row that makes the sync throw) is parked for longer and longer. A settled one whose
- * query failed is left alone.
+ * Open orders are asked about again; so is a closed one of which nothing was settled, since money may be waiting there. What
+ * a human must mend (a mismatch, a row that makes the sync throw) is parked for longer and longer. A settled one whose query
+ * failed is left alone.
  */
 function retry(lease: Lease, cause: 'unasked' | keyof typeof KIND_OF_RETRY, jitter: number): number | null {
   const { status } = lease.order
@@ -286,9 +286,9 @@ function retry(lease: Lease, cause: 'unasked' | keyof typeof KIND_OF_RETRY, jitt
   return delayS * (1 + JITTER * jitter)
 }
 
-const KIND_OF_RETRY = { unknown: 'unknown', close_refused: 'unknown', mismatch: 'parked', failed: 'parked' } as const
+const KIND_OF_RETRY = { unknown: 'unknown', close_refused: 'unknown', mismatch: 'parked', failed: 'threw' } as const
 
 /** Closed here, not payable there by its answer, and no longer watched for a late payment. */
-function isOver(lease: Lease, trade: Trade): boolean {
+function isPastWatch(lease: Lease, trade: Trade): boolean {
   return lease.order.status === 'close' && trade.state !== 'paying' && nextLateWatchS(lease) === null
 }

@@ -97,8 +97,8 @@ export async function repairAtGateway(investigation: Investigation, finding: Fin
   if (said === 'refused' && closing.kind === 'refused') {
     return { ...again, decision: WAIT, note: `close refused: ${closing.reason}`, isCloseRefused: true, exchanges }
   }
-  // An accepted close of a trade that can still be paid, a reversed one that is paid: believing either half could rob
-  // someone.
+  // An accepted close of a trade that can still be paid, one that is or may be reversed and is paid: believing either half
+  // could rob someone.
   return unconfirmed(exchanges, reversal)
 }
 
@@ -119,7 +119,7 @@ function unconfirmed(exchanges: readonly Exchange[], reversal: Reversal): Findin
     kind: 'unknown',
     duty: 'retry',
     reason: 'close_unconfirmed',
-    message: '网关已受理关闭或撤销，但订单状态与之不符',
+    message: reversal === 'unclear' ? '撤销结果未明，请稍后重试' : '网关已受理关闭或撤销，但订单状态与之不符',
     exchanges,
   }
   return { kind: 'unknown', unknown, exchanges, reversal }

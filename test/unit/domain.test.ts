@@ -306,6 +306,8 @@ describe('the schedule', () => {
       30, 60, 120, 240, 480, 960, 1800, 1800,
     ])
     expect([1, 12, 13, 5000].map((n) => retryDelayS(n, 'parked'))).toEqual([30, 61_440, 86_400, 86_400])
+    // Behind any number of failures of whatever kind: a payment is not left alone for a day since the database was away.
+    expect([1, 7, 8, 5000].map((n) => retryDelayS(n, 'threw'))).toEqual([30, 1920, 3600, 3600])
     expect(retryDelayS(0, 'unknown')).toBe(30)
   })
 
