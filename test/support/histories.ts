@@ -326,7 +326,9 @@ function createActor(world: World, history: History, id: string) {
     const { status, version, gatewayOrderNo, isDue, kinds } = await here()
     const there = trade()
     const isPaid = there?.state === words.paid && there.refunded === 0
-    const isHeld = history.latePayment === 'hold' && status === 'close'
+    // Late is what is paid of a closed order, and of one whose reversal was begun: both are held back, and somebody is told.
+    const isLate = status === 'close' || (history.isCode && kinds.includes('paid_after_close'))
+    const isHeld = history.latePayment === 'hold' && isLate
     if (history.hasWrongAmount) {
       if (isPaid && version === 0 && !kinds.includes('amount_mismatch')) throw new Error('nobody is told of the amount')
       return
