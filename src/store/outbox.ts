@@ -70,7 +70,8 @@ FROM due JOIN claimed USING (id) ORDER BY due.due_at, id`,
 
 /**
  * A notice that was superseded while it was sent: taken by the merchant it is delivered, else it is never sent again. One
- * that was redelivered meanwhile has other attempts than it was claimed with: not taken, it is due at once.
+ * that was redelivered meanwhile has other attempts than it was claimed with (but for its first send, after which its new
+ * schedule is its old one): not taken, it is due at once.
  */
 const FINISH_ATTEMPT = {
   name: 'finish_attempt',
